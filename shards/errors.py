@@ -1,0 +1,35 @@
+"""The root of the exception tree, and the errors of the on-disk format.
+
+The root lives here because `symile_m3.shards` imports nothing of the rest of the package;
+`symile_m3.errors` draws the whole tree.
+"""
+
+from __future__ import annotations
+
+
+class SymileM3Error(Exception):
+    """Every error this package raises on purpose: one line saying what, where, and what to do."""
+
+
+class ShardError(SymileM3Error):
+    """A shard, its index or its directory is missing, malformed or not what its record says."""
+
+
+class DamagedSampleError(ShardError):
+    """One sample of a shard cannot be read.
+
+    Attributes:
+        shard: file name of the shard.
+        key: key of the sample, or its position in the shard where the key itself is unreadable.
+    """
+
+    def __init__(self, shard: str, key: str, reason: str) -> None:
+        super().__init__(
+            f"{shard}: sample {key}: {reason} (rebuild the shard by deleting it and running the same build again)"
+        )
+        self.shard = shard
+        self.key = key
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[DamagedSampleError], tuple[str, str, str]]:
+        return type(self), (self.shard, self.key, self.reason)
