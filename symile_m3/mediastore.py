@@ -1,0 +1,118 @@
+"""The distinct media of a dataset under construction: made once, packed in small tars, read by name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from symile_m3.errors import PlanError
+from symile_m3.media import Medium, Pool, Recipe, content_id
+from symile_m3.parallel import run_parallel
+from symile_m3.progress import Progress
+from symile_m3.shards import RawSample, ShardReader, write_shard
+
+PACK_RECIPES = 64  # so much work a kill -9 can undo
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Pack:
+    path: Path
+    recipes: tuple[Recipe, ...]
+
+
+def _packs(directory: Path, kind: str, recipes: Sequence[Recipe]) -> list[_Pack]:
+    """The packs these recipes go to. Their names hash the recipes, so other recipes never meet old packs."""
+    packs = []
+    for start in range(0, len(recipes), PACK_RECIPES):
+        chunk = tuple(recipes[start : start + PACK_RECIPES])
+        text = json.dumps([asdict(recipe) for recipe in chunk], sort_keys=True, ensure_ascii=False)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        packs.append(_Pack(path=directory / f"{kind}-{start // PACK_RECIPES:05d}-{digest}.tar", recipes=chunk))
+    return packs
+
+
+def _make_pack(pool: Pool, pack: _Pack) -> int:
+    samples = (RawSample(recipe.name, {pool.suffix: pool.make(recipe)}) for recipe in pack.recipes)
+    write_shard(pack.path, samples)
+    return len(pack.recipes)
+
+
+class MediaStore:
+    """The packed media of one pool, by recipe name; picklable, opened anew in every process."""
+
+    def __init__(self, paths: Sequence[Path], suffix: str) -> None:
+        self.paths = tuple(paths)
+        self.suffix = suffix
+        self._where: dict[str, tuple[ShardReader, int]] | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"paths": self.paths, "suffix": self.suffix, "_where": None}
+
+    def read(self, name: str) -> bytes:
+        """The encoded medium of a recipe."""
+        if self._where is None:
+            readers = [ShardReader(path) for path in self.paths]
+            self._where = {reader.key(i): (reader, i) for reader in readers for i in range(len(reader))}
+        reader, i = self._where[name]
+        return reader.read(i, (self.suffix,))[self.suffix]
+
+
+def make_media(
+    pool: Pool, kind: str, groups: Sequence[str], directory: Path, *, workers: int, progress: Progress
+) -> tuple[list[Recipe], MediaStore]:
+    """Make every medium of a pool that is not already packed in `directory`.
+
+    Args:
+        kind: `images` or `clips`, for file names and the progress bar.
+
+    Raises:
+        SourceError: a medium cannot be made; packs made before stay.
+    """
+    recipes = pool.recipes(groups)
+    packs = _packs(directory, kind, recipes)
+    missing = [pack for pack in packs if not pack.path.exists()]
+    done = len(recipes) - sum(len(pack.recipes) for pack in missing)
+    if missing:
+        with progress.task(f"Making {kind}", len(recipes), kind, done=done) as task:
+            for count in run_parallel(partial(_make_pack, pool), missing, workers):
+                task.advance(count)
+    return recipes, MediaStore([pack.path for pack in packs], pool.suffix)
+
+
+def distinct_media(recipes: Sequence[Recipe], store: MediaStore, kind: str) -> tuple[tuple[Medium, ...], list[str]]:
+    """The distinct media, and a line for each recipe left out.
+
+    A medium is its content: of recipes with the same bytes and group the first stands for all, so no bytes
+    are in two splits; bytes that would show two classes or speak two languages are left out.
+    """
+    by_id: dict[str, list[Recipe]] = {}
+    for recipe in recipes:
+        by_id.setdefault(content_id(store.read(recipe.name)), []).append(recipe)
+    media, notes = [], []
+    for digest, same in by_id.items():
+        groups = sorted({recipe.group for recipe in same})
+        if len(groups) > 1:
+            notes.append(f"{kind}: the same bytes for {', '.join(groups)}; left out")
+            continue
+        if len(same) > 1:
+            notes.append(f"{kind}: {', '.join(recipe.name for recipe in same)} are the same bytes; counted once")
+        media.append(Medium(id=digest, recipe=same[0]))
+    return tuple(sorted(media, key=lambda medium: (medium.recipe.group, medium.recipe.name))), notes
+
+
+def check_media(media: Sequence[Medium], store: MediaStore) -> None:
+    """Check that a source still gives the bytes that a plan was made with.
+
+    Raises:
+        PlanError: it does not, as after an update of the package that the media come from.
+    """
+    for medium in media:
+        if content_id(store.read(medium.recipe.name)) != medium.id:
+            raise PlanError(
+                f"{medium.recipe.name} from {medium.recipe.source} is no longer what the plan was made with "
+                "(another version of the source?); build again with --overwrite"
+            )

@@ -1,0 +1,348 @@
+"""The immutable plan of a dataset: sample i of a split is a pure function of (plan, split, i).
+
+The generative process of Symile-M3 (Saporta et al. 2024, section 5.1): a class and a language drawn
+independently and uniformly, an image of the class, a clip of the language, and a text of w words in
+which only the word in the clip's language names the image.
+
+Array suffixes: N samples, W words a text, K classes, L languages, R raw 64-bit draws a sample.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from symile_m3.errors import NotBuiltError, PlanError, UsageError
+from symile_m3.lexicon import Lexicon
+from symile_m3.media import Medium, Recipe
+from symile_m3.seeds import philox_key
+
+SPLITS = ("train", "val", "test")
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanConfig:
+    """What a user decides about a dataset; everything else of its plan follows.
+
+    Attributes:
+        languages: language codes, sorted.
+        words: words a text, target included; at most the number of languages for disjoint text.
+        classes: how many classes to draw.
+        images, speech, names: source specs.
+        train, val, test: samples a split.
+        split_by: "media" (an image or clip is in one split only) or "sample" (the paper's: they recur).
+        text: "disjoint" (distractors of distinct languages and classes, other than the target's) or
+            "overlap" (any words of the other languages).
+        seed: of every draw.
+        shard_samples: samples a shard.
+    """
+
+    languages: tuple[str, ...]
+    words: int
+    classes: int
+    images: str = "emoji"
+    speech: str = "espeak"
+    names: str = "builtin"
+    train: int
+    val: int
+    test: int
+    split_by: str = "media"
+    text: str = "disjoint"
+    seed: int = 0
+    shard_samples: int = 1000
+
+    def __post_init__(self) -> None:
+        if len(self.languages) < 2:
+            raise UsageError(f"{len(self.languages)} language: at least two are needed")
+        if not 1 <= self.words:
+            raise UsageError(f"--words {self.words}: a text has at least one word")
+        if self.text == "disjoint" and self.words > len(self.languages):
+            raise UsageError(
+                f"--words {self.words}: more words than the {len(self.languages)} languages; "
+                f"each word is in a language of its own, so ask for at most {len(self.languages)}, or use --text overlap"
+            )
+        if self.classes < 2 or (self.text == "disjoint" and self.classes < self.words):
+            raise UsageError(f"--classes {self.classes}: at least {max(2, self.words)} are needed for texts of {self.words} words")
+        if self.split_by not in ("media", "sample"):
+            raise UsageError(f"--split-by {self.split_by}: give media or sample")
+        if self.text not in ("disjoint", "overlap"):
+            raise UsageError(f"--text {self.text}: give disjoint or overlap")
+        for split, count in self.sizes.items():
+            if count < 1:
+                raise UsageError(f"--{split} {count}: a split has at least one sample")
+        if self.shard_samples < 1:
+            raise UsageError(f"{self.shard_samples} samples a shard: at least one is needed")
+        if self.seed < 0:
+            raise UsageError(f"--seed {self.seed}: seeds are not negative")
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Samples a split."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+    def differences(self, other: PlanConfig) -> list[str]:
+        """What differs, in words: `classes 250 (here: 300)`."""
+        ours, theirs = asdict(self), asdict(other)
+        return [f"{name} {theirs[name]} (asked: {ours[name]})" for name in ours if ours[name] != theirs[name]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rows:
+    """Consecutive samples of a split, as arrays.
+
+    Attributes:
+        class_ids, language_ids: (N,).
+        image_rows, clip_rows: (N,) positions in the plan's `images` and `clips`.
+        word_class_ids, word_language_ids: (N, W), in the order the words are written.
+        targets: (N,) position of the target word.
+    """
+
+    class_ids: NDArray[np.int64]
+    language_ids: NDArray[np.int64]
+    image_rows: NDArray[np.int64]
+    clip_rows: NDArray[np.int64]
+    word_class_ids: NDArray[np.int64]
+    word_language_ids: NDArray[np.int64]
+    targets: NDArray[np.int64]
+
+
+def _below(raw: NDArray[np.uint64], bound: NDArray[np.int64] | int) -> NDArray[np.int64]:
+    """Uniform integers in [0, bound) from raw 64-bit draws."""
+    return ((raw >> np.uint64(11)).astype(np.float64) * 2.0**-53 * bound).astype(np.int64)
+
+
+def _distinct(raw_NJ: NDArray[np.uint64], avoid_N: NDArray[np.int64], bound: int) -> NDArray[np.int64]:
+    """J distinct integers in [0, bound) a row, none equal to `avoid`, every ordered choice equally likely."""
+    count, draws = raw_NJ.shape
+    taken = np.empty((count, draws + 1), dtype=np.int64)  # sorted values already taken, in columns [0, j]
+    taken[:, 0] = avoid_N
+    out = np.empty((count, draws), dtype=np.int64)
+    for j in range(draws):
+        value = _below(raw_NJ[:, j], bound - 1 - j)
+        for column in range(j + 1):  # the value-th integer not taken
+            value += value >= taken[:, column]
+        out[:, j] = value
+        taken[:, j + 1] = value
+        taken[:, : j + 2].sort(axis=1)
+    return out
+
+
+def draws_per_text(words: int) -> int:
+    """Raw 64-bit draws that `draw_texts` needs a sample."""
+    return 3 * words - 2
+
+
+def draw_texts(
+    raw_NR: NDArray[np.uint64],
+    class_ids_N: NDArray[np.int64],
+    language_ids_N: NDArray[np.int64],
+    *,
+    words: int,
+    classes: int,
+    languages: int,
+    overlap: bool,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Draw the distractors of N texts and shuffle each text.
+
+    Args:
+        raw_NR: (N, `draws_per_text(words)`) raw 64-bit draws.
+        class_ids_N, language_ids_N: (N,) the target words.
+
+    Returns:
+        The words' class ids (N, W), their language ids (N, W), and the position of the target (N,).
+    """
+    others = words - 1
+    raw_language, raw_class, raw_order = np.split(raw_NR, [others, 2 * others], axis=1)
+    if overlap:
+        word_languages = _below(raw_language, languages - 1)
+        word_languages += word_languages >= language_ids_N[:, None]
+        word_classes = _below(raw_class, classes)
+    else:
+        word_languages = _distinct(raw_language, language_ids_N, languages)
+        word_classes = _distinct(raw_class, class_ids_N, classes)
+    word_classes = np.concatenate([class_ids_N[:, None], word_classes], axis=1)
+    word_languages = np.concatenate([language_ids_N[:, None], word_languages], axis=1)
+    order = np.argsort(raw_order, axis=1, kind="stable")
+    return (
+        np.take_along_axis(word_classes, order, axis=1),
+        np.take_along_axis(word_languages, order, axis=1),
+        np.argmin(order, axis=1),  # where 0, the target, went
+    )
+
+
+class _Groups:
+    """Media rows by group, for one split: row j of group g is `rows[starts[g] + j]`."""
+
+    def __init__(self, media: Sequence[Medium], groups: Sequence[str], split: str, split_by: str) -> None:
+        by_group: dict[str, list[int]] = {group: [] for group in groups}
+        for row, medium in enumerate(media):
+            if split_by == "sample" or medium.recipe.split == split:
+                by_group[medium.recipe.group].append(row)
+        for group, members in by_group.items():
+            if not members:
+                raise PlanError(f"no image or clip of {group} for {split}; give the source more, or use --split-by sample")
+        self.counts = np.array([len(by_group[group]) for group in groups], dtype=np.int64)
+        self.starts = np.concatenate([[0], np.cumsum(self.counts)[:-1]]).astype(np.int64)
+        self.rows = np.array([row for group in groups for row in by_group[group]], dtype=np.int64)
+
+    def choose(self, raw: NDArray[np.uint64], group_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self.rows[self.starts[group_ids] + _below(raw, self.counts[group_ids])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A dataset before it is written: the classes with their names, the distinct media, and every sample.
+
+    Attributes:
+        config: what the user decided.
+        lexicon: the classes; class id = position.
+        images, clips: the distinct media, sorted by group and name.
+    """
+
+    config: PlanConfig
+    lexicon: Lexicon
+    images: tuple[Medium, ...]
+    clips: tuple[Medium, ...]
+    _groups: dict[tuple[str, str], _Groups] = field(default_factory=dict, repr=False, compare=False)
+
+    def _group(self, kind: str, split: str) -> _Groups:
+        if (kind, split) not in self._groups:
+            media, groups = (
+                (self.images, self.lexicon.class_keys) if kind == "image" else (self.clips, self.lexicon.languages)
+            )
+            self._groups[kind, split] = _Groups(media, groups, split, self.config.split_by)
+        return self._groups[kind, split]
+
+    def rows(self, split: str, start: int, stop: int) -> Rows:
+        """Samples [start, stop) of a split; each is the same whichever range it is asked for in."""
+        if not 0 <= start <= stop <= self.config.sizes[split]:
+            raise ValueError(f"rows [{start}, {stop}) of {split}, which has {self.config.sizes[split]}")
+        words = self.config.words
+        draws = 4 + draws_per_text(words)
+        blocks = math.ceil(draws / 4)  # Philox makes four 64-bit words a counter step
+        philox = np.random.Philox(key=philox_key(self.config.seed, "plan", split))
+        philox.advance(start * blocks)
+        raw = philox.random_raw((stop - start) * blocks * 4).reshape(stop - start, blocks * 4)
+        class_ids = _below(raw[:, 0], len(self.lexicon))
+        language_ids = _below(raw[:, 1], len(self.lexicon.languages))
+        word_class_ids, word_language_ids, targets = draw_texts(
+            raw[:, 4:draws],
+            class_ids,
+            language_ids,
+            words=words,
+            classes=len(self.lexicon),
+            languages=len(self.lexicon.languages),
+            overlap=self.config.text == "overlap",
+        )
+        return Rows(
+            class_ids=class_ids,
+            language_ids=language_ids,
+            image_rows=self._group("image", split).choose(raw[:, 2], class_ids),
+            clip_rows=self._group("clip", split).choose(raw[:, 3], language_ids),
+            word_class_ids=word_class_ids,
+            word_language_ids=word_language_ids,
+            targets=targets,
+        )
+
+    def shard_count(self, split: str) -> int:
+        """Shards of a split."""
+        return math.ceil(self.config.sizes[split] / self.config.shard_samples)
+
+    def shard_range(self, split: str, shard: int) -> tuple[int, int]:
+        """The samples [start, stop) of a shard."""
+        start = shard * self.config.shard_samples
+        return start, min(start + self.config.shard_samples, self.config.sizes[split])
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything that shapes the dataset's bytes."""
+        return {
+            "version": FORMAT_VERSION,
+            "config": asdict(self.config),
+            "lexicon": asdict(self.lexicon),
+            "images": [_medium_to_json(medium) for medium in self.images],
+            "clips": [_medium_to_json(medium) for medium in self.clips],
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits over everything that shapes the bytes."""
+        if "_fingerprint" not in self.__dict__:
+            text = json.dumps(self.to_json(), sort_keys=True, ensure_ascii=False)
+            object.__setattr__(self, "_fingerprint", hashlib.sha256(text.encode()).hexdigest()[:32])
+        return str(self.__dict__["_fingerprint"])
+
+
+def _medium_to_json(medium: Medium) -> dict[str, Any]:
+    recipe = medium.recipe
+    return {
+        "id": medium.id,
+        "name": recipe.name,
+        "group": recipe.group,
+        "split": recipe.split,
+        "source": recipe.source,
+        "licence": recipe.licence,
+        "attributes": dict(recipe.attributes),
+    }
+
+
+def _medium_from_json(record: dict[str, Any]) -> Medium:
+    fields = dict(record)
+    return Medium(id=fields.pop("id"), recipe=Recipe(**fields))
+
+
+def _config_from_json(record: dict[str, Any]) -> PlanConfig:
+    return PlanConfig(**{**record, "languages": tuple(record["languages"])})
+
+
+def save_plan(plan: Plan, path: Path) -> None:
+    """Write the plan with its fingerprint, atomically."""
+    from symile_m3.shards import write_text
+
+    record = {**plan.to_json(), "fingerprint": plan.fingerprint}
+    write_text(path, json.dumps(record, ensure_ascii=False, sort_keys=True))
+
+
+def load_plan(path: Path) -> Plan:
+    """Read a plan.
+
+    Raises:
+        NotBuiltError: there is none.
+        PlanError: it is of another format, damaged, or its fingerprint does not match.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NotBuiltError(
+            f"no dataset in {path.parent.parent}: run `symile-m3 build` first, or name its directory with --data"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise PlanError(f"{path}: unreadable ({error}); build again with --overwrite") from error
+    if record.get("version") != FORMAT_VERSION:
+        raise PlanError(
+            f"{path}: format {record.get('version')}, this is symile-m3 for format {FORMAT_VERSION}; "
+            "build again with --overwrite"
+        )
+    lexicon = record["lexicon"]
+    plan = Plan(
+        config=_config_from_json(record["config"]),
+        lexicon=Lexicon(
+            languages=tuple(lexicon["languages"]),
+            class_keys=tuple(lexicon["class_keys"]),
+            categories=tuple(lexicon["categories"]),
+            names=tuple(tuple(row) for row in lexicon["names"]),
+        ),
+        images=tuple(_medium_from_json(medium) for medium in record["images"]),
+        clips=tuple(_medium_from_json(medium) for medium in record["clips"]),
+    )
+    if plan.fingerprint != record["fingerprint"]:
+        raise PlanError(f"{path}: altered since it was written; build again with --overwrite")
+    return plan

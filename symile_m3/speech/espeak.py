@@ -1,0 +1,201 @@
+"""The embedded clip pool: espeak-ng speaks sentences and phrases in every language, with many voices."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from symile_m3.errors import SourceError, UsageError
+from symile_m3.languages import LANGUAGES
+from symile_m3.media import Recipe
+from symile_m3.speech import sentences as sentence_table
+from symile_m3.speech.clip import encode_clip
+from symile_m3.speech.engine import synthesize
+from symile_m3.speech.forbidden import NameFilter
+from symile_m3.speech.phrases import phrases
+from symile_m3.speech.voices import SEXES, VOICES
+
+_SPLITS = ("train", "val", "test")
+_SENTENCES_OF = {"val": 0.125, "test": 0.125}  # shares of the sentences; the rest are for training
+_RATES_WPM = (120, 160)  # from, to; faster, the shortest sentences would last less than a second
+_PITCHES = (30, 70)
+_KINDS = ("sentence", "phrase", "sentence", "phrase", "sentence")  # in turn: 60% sentences
+
+# What is heard is the text: espeak-ng's licence (GPL-3.0) covers the program, not what it says. The
+# sentences are this project's; the phrases are CLDR's data, under the Unicode licence.
+_LICENCES = {"sentence": "MIT", "phrase": "Unicode-3.0"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Text:
+    """What a clip says."""
+
+    id: str
+    kind: str
+    written: str
+    spoken: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EspeakPool:
+    """Clips by espeak-ng, of the same make-up in every language.
+
+    No voice and no text is in two splits: voices and sentences are divided the same way for all
+    languages, and phrases are all different. Voice, rate and pitch are drawn in the same way for every
+    language, half of the clips with women's voices, so that nothing but the language tells the language.
+
+    Attributes:
+        train, val, test: clips a language.
+        seed: of all draws.
+        forbidden: language -> names that no clip of it may speak, such as those of the classes.
+        sentences: a table of one's own in the form of the shipped `sentences.tsv`.
+
+    Raises:
+        UsageError: a count is less than 1.
+    """
+
+    train: int = 320
+    val: int = 40
+    test: int = 60
+    seed: int = 0
+    forbidden: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    sentences: Path = sentence_table.SHIPPED
+
+    def __post_init__(self) -> None:
+        for split in _SPLITS:
+            if self._count(split) < 1:
+                raise UsageError(f"espeak clips: {split} must be at least 1, not {self._count(split)}")
+
+    @property
+    def suffix(self) -> str:
+        """`flac`."""
+        return "flac"
+
+    def recipes(self, groups: Sequence[str]) -> list[Recipe]:
+        """The clips of these languages: by language as given, then train, val, test.
+
+        Raises:
+            SourceError: the forbidden names leave a split of a language without sentences or phrases.
+            UsageError: a language is unknown.
+        """
+        for language in groups:
+            if language not in LANGUAGES:
+                raise UsageError(f"no speech in {language!r}; known: {', '.join(LANGUAGES)}")
+        return [recipe for language in groups for recipe in self._of_language(language)]
+
+    def make(self, recipe: Recipe) -> bytes:
+        """The clip as FLAC: 16 kHz, mono, 16 bit.
+
+        Raises:
+            MissingDependencyError: `espeakng-loader` is not installed.
+            SourceError: silent, clipped or too short; the message names the recipe, language and text.
+        """
+        attributes = recipe.attributes
+        try:
+            samples, rate_hz = synthesize(
+                attributes["spoken"],
+                voice=LANGUAGES[recipe.group].espeak,
+                variant=attributes["voice"].removeprefix("default"),
+                rate_wpm=int(attributes["rate_wpm"]),
+                pitch=int(attributes["pitch"]),
+            )
+            return encode_clip(samples, rate_hz, language=recipe.group, text=attributes["text"])
+        except SourceError as error:
+            raise SourceError(f"clip {recipe.name}: {error}") from error
+
+    def _count(self, split: str) -> int:
+        return {"train": self.train, "val": self.val, "test": self.test}[split]
+
+    def _of_language(self, language: str) -> Iterator[Recipe]:
+        """The recipes of one language."""
+        texts = self._texts(language)
+        made: set[tuple[str, ...]] = set()
+        for split in _SPLITS:
+            voices: dict[str, Iterator[str]] = {}
+            for sex in SEXES:
+                variants = [voice.variant for voice in VOICES if (voice.split, voice.sex) == (split, sex)]
+                voices[sex] = self._deck(variants, "voice", language, split, sex)
+            for i in range(self._count(split)):
+                text = next(texts[split, _KINDS[i % len(_KINDS)]])
+                voice = next(voices[SEXES[i % 2]]) or "default"
+                rng = self._rng("prosody", language, split, i)
+                while True:
+                    rate_wpm = str(rng.integers(*_RATES_WPM, endpoint=True))
+                    pitch = str(rng.integers(*_PITCHES, endpoint=True))
+                    what = (text.spoken, voice, rate_wpm, pitch)
+                    if what not in made:
+                        break
+                made.add(what)
+                yield Recipe(
+                    name=f"{language}-{split}-{i:05d}",
+                    group=language,
+                    split=split,
+                    source="espeak",
+                    licence=_LICENCES[text.kind],
+                    attributes={
+                        "text": text.written,
+                        "spoken": text.spoken,
+                        "sentence": text.id,
+                        "voice": voice,
+                        "rate_wpm": rate_wpm,
+                        "pitch": pitch,
+                    },
+                )
+
+    def _texts(self, language: str) -> dict[tuple[str, str], Iterator[_Text]]:
+        """(split, kind) -> texts to say, endless for sentences, enough for phrases."""
+        forbidden = self.forbidden.get(language, frozenset())
+        names = NameFilter(language, forbidden)
+        texts: dict[tuple[str, str], Iterator[_Text]] = {}
+        for split, members in self._sentences_by_split().items():
+            allowed = [
+                _Text(id=s.id, kind="sentence", written=s.written[language], spoken=s.spoken[language])
+                for s in members
+                if not names.finds(s.written[language]) and not names.finds(s.spoken[language])
+            ]
+            if not allowed:
+                raise SourceError(f"{split}: every sentence in {language!r} names a class")
+            texts[split, "sentence"] = self._deck(allowed, "sentence", language, split)
+        needed = {
+            split: sum(_KINDS[i % len(_KINDS)] == "phrase" for i in range(self._count(split)))
+            for split in _SPLITS
+        }
+        stream = iter(
+            [
+                _Text(id=p.id, kind="phrase", written=p.written, spoken=p.spoken)
+                for p in phrases(language, seed=self.seed, count=sum(needed.values()), forbidden=forbidden)
+            ]
+        )
+        for split in _SPLITS:
+            texts[split, "phrase"] = iter(list(itertools.islice(stream, needed[split])))
+        return texts
+
+    def _sentences_by_split(self) -> dict[str, list[sentence_table.Sentence]]:
+        """The sentences of each split, the same for every language."""
+        known = sentence_table.load_sentences(self.sentences)
+        order = [known[int(index)] for index in self._rng("split").permutation(len(known))]
+        n_val, n_test = (max(1, round(len(known) * _SENTENCES_OF[split])) for split in ("val", "test"))
+        if len(known) < n_val + n_test + 1:
+            raise SourceError(f"{self.sentences}: {len(known)} sentences are too few for three splits")
+        return {
+            "val": order[:n_val],
+            "test": order[n_val : n_val + n_test],
+            "train": order[n_val + n_test :],
+        }
+
+    def _deck(self, cards: Sequence[Any], *key: object) -> Iterator[Any]:
+        """Cards without end: all of them shuffled, then again, so that each comes up equally often."""
+        for turn in itertools.count():
+            for index in self._rng(*key, turn).permutation(len(cards)):
+                yield cards[int(index)]
+
+    def _rng(self, *key: object) -> np.random.Generator:
+        """A counter-based generator of its own for each key."""
+        digest = hashlib.sha256("/".join(map(str, (self.seed, *key))).encode()).digest()
+        return np.random.Generator(np.random.Philox(key=np.frombuffer(digest[:16], np.uint64)))

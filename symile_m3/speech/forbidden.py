@@ -1,0 +1,98 @@
+"""Whether a text names one of the names that no clip may speak: those of the classes."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+# Written without spaces, or with particles joined to the noun: a name is looked for anywhere in the text.
+_JOINED = frozenset({"ja", "ko", "th", "zh"})
+# Of a name this long, a word that starts with it is an inflected form.
+_STEM_LETTERS = 4
+# Where an inflected form may replace the last letter of the name: золото, золота.
+_LAST_LETTER_CHANGES = frozenset({"el", "uk"})
+_ARABIC_PREFIXES = ("وال", "بال", "كال", "فال", "لل", "ال", "و", "ب", "ل", "ف", "ك")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Name:
+    """One name, ready to be compared: the forms of each word, and what the last one may start with."""
+
+    parts: tuple[frozenset[str], ...]
+    stems: tuple[str, ...]
+
+
+class NameFilter:
+    """Finds forbidden names in texts of one language.
+
+    Case and compatibility forms do not matter. In Japanese, Korean, Thai and Chinese a name is found
+    anywhere in the text; one of a single character only where it stands alone, else the 月 of every
+    date would name the moon. In the other languages words are compared: an English name may be in the
+    plural, the last word of another name of four letters or more may carry an ending (in Greek and
+    Ukrainian in place of its last letter, if four remain), and an Arabic word may carry an article or
+    a conjunction. It rather forbids too much than too little.
+    """
+
+    def __init__(self, language: str, names: Iterable[str]) -> None:
+        self._language = language
+        split = [words for name in sorted(names) if (words := _words(name))]
+        joined = ["".join(words) for words in split]
+        self._alone = frozenset(name for name in joined if len(name) == 1)
+        self._anywhere = re.compile("|".join(re.escape(name) for name in joined if len(name) > 1) or "(?!)")
+        self._names = [self._prepared(words) for words in split]
+
+    def finds(self, text: str) -> bool:
+        """Whether `text` contains one of the names."""
+        words = _words(text)
+        if self._language in _JOINED:
+            return not self._alone.isdisjoint(words) or bool(self._anywhere.search("".join(words)))
+        forms = [self._forms(word) for word in words]
+        return any(
+            self._starts_here(name, forms[start : start + len(name.parts)])
+            for name in self._names
+            for start in range(len(forms) - len(name.parts) + 1)
+        )
+
+    def _prepared(self, words: Sequence[str]) -> _Name:
+        """A name's words with all their forms."""
+        parts = [self._forms(word) for word in words]
+        stems: tuple[str, ...] = ()
+        if self._language == "en":
+            parts[-1] |= {words[-1] + ending for ending in ("s", "es")}
+        else:
+            cut = -1 if self._language in _LAST_LETTER_CHANGES else None
+            stems = tuple(
+                sorted(
+                    word[:cut] if len(word) > _STEM_LETTERS else word
+                    for word in parts[-1]
+                    if len(word) >= _STEM_LETTERS
+                )
+            )
+        return _Name(parts=tuple(parts), stems=stems)
+
+    @staticmethod
+    def _starts_here(name: _Name, forms: Sequence[frozenset[str]]) -> bool:
+        """Whether these words of a text, as many as the name has, are the name."""
+        if any(part.isdisjoint(form) for part, form in zip(name.parts[:-1], forms[:-1], strict=True)):
+            return False
+        return not name.parts[-1].isdisjoint(forms[-1]) or any(
+            form.startswith(name.stems) for form in forms[-1]
+        )
+
+    def _forms(self, word: str) -> frozenset[str]:
+        """The word, and in Arabic the word without what may be joined to its front."""
+        if self._language != "ar":
+            return frozenset({word})
+        return frozenset({word, *(word.removeprefix(prefix) for prefix in _ARABIC_PREFIXES)} - {""})
+
+
+def _words(text: str) -> list[str]:
+    """Runs of letters, marks and digits, in one form."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(
+        character if unicodedata.category(character)[0] in "LMN" else " "
+        for character in folded
+        if unicodedata.category(character) != "Cf"
+    ).split()
