@@ -10,6 +10,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Generator, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
@@ -88,7 +89,9 @@ class WorkerPool:
         self._tasks: list[Connection] = []
         self._results: list[Connection] = []
         context = multiprocessing.get_context("spawn")
-        # A child inherits the mask, so Ctrl-C cannot reach it before it has learnt to ignore it.
+        # A child inherits the mask, so Ctrl-C cannot reach it before it has learnt to ignore it. The first
+        # start of a process would also start the resource tracker, which unblocks the signal.
+        resource_tracker.ensure_running()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             for w in range(workers):
@@ -182,6 +185,7 @@ class WorkerPool:
 def _work(job: bytes, tasks: Connection, results: Connection) -> None:
     """The life of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     inbox: queue.SimpleQueue[tuple[int, Any] | None] = queue.SimpleQueue()
     # Tasks are taken in all the time: were they left in the pipe while a result waits to be taken,
     # this process and its parent could wait for each other.

@@ -273,7 +273,9 @@ def _plan_and_media(
     layout: DatasetLayout, config: PlanConfig, lexicon: Lexicon, plan: Plan | None, workers: int, progress: Progress
 ) -> tuple[Plan, _Stores]:
     image_pool = open_image_pool(config.images, seed=config.seed)
-    clip_pool = open_clip_pool(config.speech, seed=config.seed, forbidden=_forbidden(lexicon))
+    clip_pool = open_clip_pool(
+        config.speech, clips=config.clips, seed=config.seed, forbidden=_forbidden(lexicon)
+    )
     image_recipes, images = make_media(
         image_pool, "images", lexicon.class_keys, layout.pool, workers=workers, progress=progress
     )

@@ -38,6 +38,8 @@ class PlanConfig:
         words: words a text, target included; at most the number of languages for disjoint text.
         classes: how many classes to draw.
         images, speech, names: source specs.
+        clips: distinct clips a language that a synthesiser makes for train, val and test; sources with
+            recordings of their own take what is there.
         train, val, test: samples a split.
         split_by: "media" (an image or clip is in one split only) or "sample" (the paper's: they recur).
         text: "disjoint" (distractors of distinct languages and classes, other than the target's) or
@@ -52,6 +54,7 @@ class PlanConfig:
     images: str = "emoji"
     speech: str = "espeak"
     names: str = "builtin"
+    clips: tuple[int, int, int] = (320, 40, 60)
     train: int
     val: int
     test: int
@@ -79,6 +82,8 @@ class PlanConfig:
         for split, count in self.sizes.items():
             if count < 1:
                 raise UsageError(f"--{split} {count}: a split has at least one sample")
+        if min(self.clips) < 1:
+            raise UsageError(f"{self.clips} clips a language: each split needs at least one")
         if self.shard_samples < 1:
             raise UsageError(f"{self.shard_samples} samples a shard: at least one is needed")
         if self.seed < 0:
@@ -300,7 +305,7 @@ def _medium_from_json(record: dict[str, Any]) -> Medium:
 
 
 def _config_from_json(record: dict[str, Any]) -> PlanConfig:
-    return PlanConfig(**{**record, "languages": tuple(record["languages"])})
+    return PlanConfig(**{**record, "languages": tuple(record["languages"]), "clips": tuple(record["clips"])})
 
 
 def save_plan(plan: Plan, path: Path) -> None:

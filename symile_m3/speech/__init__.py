@@ -14,12 +14,17 @@ KNOWN = ("espeak",)
 
 
 def open_clip_pool(
-    spec: str, *, seed: int = 0, forbidden: Mapping[str, frozenset[str]] | None = None
+    spec: str,
+    *,
+    clips: tuple[int, int, int] = (320, 40, 60),
+    seed: int = 0,
+    forbidden: Mapping[str, frozenset[str]] | None = None,
 ) -> Pool:
     """The clip pool that `spec` names.
 
     Args:
         spec: `espeak`.
+        clips: how many to make a language for train, val and test, where the pool makes them.
         seed: of what is said, and of who says it.
         forbidden: language -> names that no clip of it may speak.
 
@@ -27,5 +32,5 @@ def open_clip_pool(
         UsageError: `spec` names no pool.
     """
     if spec == "espeak":
-        return EspeakPool(seed=seed, forbidden=forbidden or {})
+        return EspeakPool(train=clips[0], val=clips[1], test=clips[2], seed=seed, forbidden=forbidden or {})
     raise UsageError(f"--speech {spec}: no such source of speech; known: {', '.join(KNOWN)}")

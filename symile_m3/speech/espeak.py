@@ -7,24 +7,27 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 from symile_m3.errors import SourceError, UsageError
 from symile_m3.languages import LANGUAGES
 from symile_m3.media import Recipe
-from symile_m3.speech import sentences as sentence_table
 from symile_m3.speech.clip import encode_clip
 from symile_m3.speech.engine import synthesize
 from symile_m3.speech.forbidden import NameFilter
 from symile_m3.speech.phrases import phrases
+from symile_m3.speech.sentences import SHIPPED, Sentence, load_sentences
 from symile_m3.speech.voices import SEXES, VOICES
+
+_Card = TypeVar("_Card")
 
 _SPLITS = ("train", "val", "test")
 _SENTENCES_OF = {"val": 0.125, "test": 0.125}  # shares of the sentences; the rest are for training
 _RATES_WPM = (120, 160)  # from, to; faster, the shortest sentences would last less than a second
 _PITCHES = (30, 70)
+_MAX_DRAWS = 1000  # of rate and pitch for a clip that no other clip of its language equals
 _KINDS = ("sentence", "phrase", "sentence", "phrase", "sentence")  # in turn: 60% sentences
 
 # What is heard is the text: espeak-ng's licence (GPL-3.0) covers the program, not what it says. The
@@ -54,7 +57,7 @@ class EspeakPool:
         train, val, test: clips a language.
         seed: of all draws.
         forbidden: language -> names that no clip of it may speak, such as those of the classes.
-        sentences: a table of one's own in the form of the shipped `sentences.tsv`.
+        sentences: a table of one's own, in the form of the shipped `sentences.tsv`, to use in its place.
 
     Raises:
         UsageError: a count is less than 1.
@@ -65,7 +68,7 @@ class EspeakPool:
     test: int = 60
     seed: int = 0
     forbidden: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    sentences: Path = sentence_table.SHIPPED
+    sentences: Path | None = None
 
     def __post_init__(self) -> None:
         for split in _SPLITS:
@@ -81,7 +84,8 @@ class EspeakPool:
         """The clips of these languages: by language as given, then train, val, test.
 
         Raises:
-            SourceError: the forbidden names leave a split of a language without sentences or phrases.
+            SourceError: the forbidden names leave too little to say, or the counts ask for more clips than
+                there are different ones.
             UsageError: a language is unknown.
         """
         for language in groups:
@@ -125,12 +129,14 @@ class EspeakPool:
                 text = next(texts[split, _KINDS[i % len(_KINDS)]])
                 voice = next(voices[SEXES[i % 2]]) or "default"
                 rng = self._rng("prosody", language, split, i)
-                while True:
+                for _ in range(_MAX_DRAWS):
                     rate_wpm = str(rng.integers(*_RATES_WPM, endpoint=True))
                     pitch = str(rng.integers(*_PITCHES, endpoint=True))
                     what = (text.spoken, voice, rate_wpm, pitch)
                     if what not in made:
                         break
+                else:
+                    raise SourceError(f"espeak clips: no more different ones in {language!r}: ask for fewer")
                 made.add(what)
                 yield Recipe(
                     name=f"{language}-{split}-{i:05d}",
@@ -176,20 +182,21 @@ class EspeakPool:
             texts[split, "phrase"] = iter(list(itertools.islice(stream, needed[split])))
         return texts
 
-    def _sentences_by_split(self) -> dict[str, list[sentence_table.Sentence]]:
+    def _sentences_by_split(self) -> dict[str, list[Sentence]]:
         """The sentences of each split, the same for every language."""
-        known = sentence_table.load_sentences(self.sentences)
+        table = self.sentences or SHIPPED
+        known = load_sentences(table)
         order = [known[int(index)] for index in self._rng("split").permutation(len(known))]
         n_val, n_test = (max(1, round(len(known) * _SENTENCES_OF[split])) for split in ("val", "test"))
         if len(known) < n_val + n_test + 1:
-            raise SourceError(f"{self.sentences}: {len(known)} sentences are too few for three splits")
+            raise SourceError(f"{table}: {len(known)} sentences are too few for three splits")
         return {
             "val": order[:n_val],
             "test": order[n_val : n_val + n_test],
             "train": order[n_val + n_test :],
         }
 
-    def _deck(self, cards: Sequence[Any], *key: object) -> Iterator[Any]:
+    def _deck(self, cards: Sequence[_Card], *key: object) -> Iterator[_Card]:
         """Cards without end: all of them shuffled, then again, so that each comes up equally often."""
         for turn in itertools.count():
             for index in self._rng(*key, turn).permutation(len(cards)):

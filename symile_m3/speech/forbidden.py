@@ -41,7 +41,16 @@ class NameFilter:
         joined = ["".join(words) for words in split]
         self._alone = frozenset(name for name in joined if len(name) == 1)
         self._anywhere = re.compile("|".join(re.escape(name) for name in joined if len(name) > 1) or "(?!)")
-        self._names = [self._prepared(words) for words in split]
+        # All names of one word are one, which any of them matches; longer ones are found by their first word.
+        single = [self._prepared(words) for words in split if len(words) == 1]
+        self._single = _Name(
+            parts=(frozenset().union(*(name.parts[0] for name in single)),),
+            stems=tuple(sorted({stem for name in single for stem in name.stems})),
+        )
+        self._longer: dict[str, list[_Name]] = {}
+        for name in (self._prepared(words) for words in split if len(words) > 1):
+            for form in sorted(name.parts[0]):
+                self._longer.setdefault(form, []).append(name)
 
     def finds(self, text: str) -> bool:
         """Whether `text` contains one of the names."""
@@ -51,8 +60,8 @@ class NameFilter:
         forms = [self._forms(word) for word in words]
         return any(
             self._starts_here(name, forms[start : start + len(name.parts)])
-            for name in self._names
-            for start in range(len(forms) - len(name.parts) + 1)
+            for start, here in enumerate(forms)
+            for name in (self._single, *(name for form in here for name in self._longer.get(form, ())))
         )
 
     def _prepared(self, words: Sequence[str]) -> _Name:
@@ -74,7 +83,9 @@ class NameFilter:
 
     @staticmethod
     def _starts_here(name: _Name, forms: Sequence[frozenset[str]]) -> bool:
-        """Whether these words of a text, as many as the name has, are the name."""
+        """Whether these words of a text are the name."""
+        if len(forms) < len(name.parts):
+            return False
         if any(part.isdisjoint(form) for part, form in zip(name.parts[:-1], forms[:-1], strict=True)):
             return False
         return not name.parts[-1].isdisjoint(forms[-1]) or any(
