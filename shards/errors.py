@@ -25,8 +25,7 @@ class DamagedSampleError(ShardError):
 
     def __init__(self, shard: str, key: str, reason: str) -> None:
         super().__init__(
-            f"{shard}: sample {key}: {reason} "
-            "(rebuild the shard by deleting it and running the same build again)"
+            f"{shard}: sample {key}: {reason} (rebuild the shard by deleting it and running the same build again)"
         )
         self.shard = shard
         self.key = key

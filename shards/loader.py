@@ -65,9 +65,7 @@ class LoaderConfig:
         if not 0 <= self.seed < 2**64:
             raise ValueError(f"seed must be from 0 to 2**64 - 1, not {self.seed}")
         if not isinstance(self.fields, tuple) or not self.fields or len(set(self.fields)) != len(self.fields):
-            raise ValueError(
-                f"fields must be a tuple of different members, at least one, not {self.fields!r}"
-            )
+            raise ValueError(f"fields must be a tuple of different members, at least one, not {self.fields!r}")
         if self.on_bad_sample not in ("stop", "skip"):
             raise ValueError(f"on_bad_sample must be stop or skip, not {self.on_bad_sample!r}")
 

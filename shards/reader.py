@@ -94,17 +94,13 @@ class ShardReader:
         for member in index.members if fields is None else fields:
             m = self._columns.get(member)
             if m is None:
-                raise ShardError(
-                    f"{self.path.name}: has no member {member!r} (it has {', '.join(index.members)})"
-                )
+                raise ShardError(f"{self.path.name}: has no member {member!r} (it has {', '.join(index.members)})")
             at, size = int(index.offsets[i, m]), int(index.sizes[i, m])
             if not members:
                 self._check_header(view, i, member, at, size)
             data = view[at : at + size]
             if crc32 is not None and zlib.crc32(data) != crc32[i, m]:
-                raise DamagedSampleError(
-                    self.path.name, self.key(i), f"the bytes of its {member} were altered"
-                )
+                raise DamagedSampleError(self.path.name, self.key(i), f"the bytes of its {member} were altered")
             members[member] = data
         return members
 
@@ -188,9 +184,7 @@ class DatasetReader:
         return self._ends[-1]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            name: value for name, value in self.__dict__.items() if name not in ("_open", "_lock", "_pid")
-        }
+        return {name: value for name, value in self.__dict__.items() if name not in ("_open", "_lock", "_pid")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

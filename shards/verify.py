@@ -65,13 +65,9 @@ def verify_shard(
             return [Problem(name, None, "the file is empty")]
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
             if filesize != info.filesize:
-                problems.append(
-                    Problem(name, None, f"{filesize:,} bytes long where {info.filesize:,} are expected")
-                )
+                problems.append(Problem(name, None, f"{filesize:,} bytes long where {info.filesize:,} are expected"))
             elif _sha256(view) != info.sha256:
-                problems.append(
-                    Problem(name, None, "the SHA-256 is not the one recorded when it was written")
-                )
+                problems.append(Problem(name, None, "the SHA-256 is not the one recorded when it was written"))
             sidecar = sidecar_path(path) if sidecar is None else sidecar
             try:
                 index = ShardIndex.load(sidecar, name) if sidecar.exists() else ShardIndex.scan(path)
@@ -102,14 +98,10 @@ def _walk(view: mmap.mmap, index: ShardIndex, decode: Sequence[str]) -> Iterator
             at, size = int(index.offsets[i, m]), int(index.sizes[i, m])
             if at + padded(size) > len(view):
                 rest = len(index) - i - 1
-                yield Problem(
-                    index.shard, key, f"{member}: cut off, and with it the {rest} samples behind it"
-                )
+                yield Problem(index.shard, key, f"{member}: cut off, and with it the {rest} samples behind it")
                 return
             if at - BLOCK != end:
-                yield Problem(
-                    index.shard, key, f"{member}: {at - BLOCK - end} bytes before it are not indexed"
-                )
+                yield Problem(index.shard, key, f"{member}: {at - BLOCK - end} bytes before it are not indexed")
             end = at + padded(size)
             fault = _member_fault(view, index, i, m, decode)
             if fault is not None:

@@ -119,9 +119,7 @@ def _check_key(shard: str, key: str, before: Mapping[str, None]) -> None:
 def _order_members(shard: str, sample: RawSample) -> tuple[str, ...]:
     for name in sample.members:
         if not _MEMBER.fullmatch(name):
-            raise ShardError(
-                f"{shard}: {name!r} cannot be a member (use small letters, digits and underscores)"
-            )
+            raise ShardError(f"{shard}: {name!r} cannot be a member (use small letters, digits and underscores)")
     if not sample.members:
         raise ShardError(f"{shard}: sample {sample.key} has no members")
     known = [name for name in MEMBERS if name in sample.members]

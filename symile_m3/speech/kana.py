@@ -11,8 +11,7 @@ _KANA = re.compile(r"[\u3041-\u3096\u30a1-\u30fc ]+")
 # espeak-ng 1.52 knows no sound for these and says "Japanese letter" in English instead.
 _UNREAD = re.compile("[ウう][ァィェォぁぃぇぉ]|[ゥヵヶヮぅゎゔゕゖ・]")
 _MONTHS = (
-    "いちがつ にがつ さんがつ しがつ ごがつ ろくがつ "
-    "しちがつ はちがつ くがつ じゅうがつ じゅういちがつ じゅうにがつ"
+    "いちがつ にがつ さんがつ しがつ ごがつ ろくがつ しちがつ はちがつ くがつ じゅうがつ じゅういちがつ じゅうにがつ"
 )
 _DAYS = (
     "ついたち ふつか みっか よっか いつか むいか なのか ようか ここのか とおか "

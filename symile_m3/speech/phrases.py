@@ -136,9 +136,7 @@ def _territories(language: str) -> tuple[str, ...]:
     """Names of countries and territories that can be read aloud."""
     locale = Locale.parse(LANGUAGES[language].babel)
     names = (
-        locale.territories[code]
-        for code in sorted(locale.territories)
-        if len(code) == 2 and code not in _NOT_COUNTRIES
+        locale.territories[code] for code in sorted(locale.territories) if len(code) == 2 and code not in _NOT_COUNTRIES
     )
     return tuple(dict.fromkeys(name for name in names if _readable(language, name)))
 

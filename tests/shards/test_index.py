@@ -46,11 +46,7 @@ def test_index_json_is_a_wids_index(tmp_path: Path) -> None:
         {"shardlist": None},
         {"fingerprint": 3},
         {"shardlist": [{"url": "../data/a.tar"}]},
-        {
-            "shardlist": [
-                {"url": "../../etc/a.tar", "nsamples": 1, "filesize": 1, "sha256": "", "split": "val"}
-            ]
-        },
+        {"shardlist": [{"url": "../../etc/a.tar", "nsamples": 1, "filesize": 1, "sha256": "", "split": "val"}]},
         {"shardlist": [{"url": "../data/a.tar", "nsamples": 0, "filesize": 1, "sha256": "", "split": "val"}]},
     ],
 )
@@ -90,9 +86,7 @@ def test_a_sidecar_of_another_tar_is_refused(tmp_path: Path) -> None:
     write_shard(path, [small_sample(1)])
     write_shard(longer, [full_sample(i) for i in range(9)])
     longer.replace(path)
-    with pytest.raises(
-        ShardError, match=r"^a\.tar: is [\d,]+ bytes long, its index a\.idx\.npz was made for"
-    ):
+    with pytest.raises(ShardError, match=r"^a\.tar: is [\d,]+ bytes long, its index a\.idx\.npz was made for"):
         ShardIndex.open(path)
 
 

@@ -177,9 +177,7 @@ def test_a_broken_iteration_begins_anew(make: Callable[..., Loader[Any]]) -> Non
         *({"shuffle": False}, {"epoch": -1}, {"consumed": 51}, {"consumed": None}),
     ],
 )
-def test_a_state_that_does_not_fit_is_refused(
-    make: Callable[..., Loader[Any]], change: dict[str, object]
-) -> None:
+def test_a_state_that_does_not_fit_is_refused(make: Callable[..., Loader[Any]], change: dict[str, object]) -> None:
     loader = make()
     with pytest.raises(ValueError, match="loader state"):
         loader.load_state_dict(loader.state_dict() | change)

@@ -21,9 +21,7 @@ def test_none_missing_at_zero() -> None:
     assert not missing_mask(KEYS, "image", 0.0, 0).any()
 
 
-@given(
-    p=st.floats(0, 1, exclude_max=True), q=st.floats(0, 1, exclude_max=True), seed=st.integers(0, 2**64 - 1)
-)
+@given(p=st.floats(0, 1, exclude_max=True), q=st.floats(0, 1, exclude_max=True), seed=st.integers(0, 2**64 - 1))
 def test_masks_are_nested(p: float, q: float, seed: int) -> None:
     low, high = (missing_mask(KEYS[:500], "audio", x, seed) for x in sorted((p, q)))
     assert not (low & ~high).any()

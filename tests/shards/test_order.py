@@ -10,9 +10,7 @@ from symile_m3.shards import epoch_order, rank_share
 SIZES = st.lists(st.integers(0, 12), max_size=12)
 
 
-@given(
-    sizes=SIZES, seed=st.integers(0, 2**64 - 1), epoch=st.integers(0, 2**64 - 1), window=st.integers(1, 200)
-)
+@given(sizes=SIZES, seed=st.integers(0, 2**64 - 1), epoch=st.integers(0, 2**64 - 1), window=st.integers(1, 200))
 def test_an_order_is_a_permutation_and_a_function_of_its_arguments(
     sizes: list[int], seed: int, epoch: int, window: int
 ) -> None:
@@ -79,8 +77,7 @@ def test_ranks_part_the_order_between_them(
     start = data.draw(st.integers(0, total))
     order = epoch_order([total], 1, 0)
     shares = [
-        rank_share(order, rank, world, batch_size=batch_size, start=start, drop_last=drop_last)
-        for rank in range(world)
+        rank_share(order, rank, world, batch_size=batch_size, start=start, drop_last=drop_last) for rank in range(world)
     ]
     taken = [int(i) for share in shares for batch in share for i in batch]
     left = total - start
@@ -118,8 +115,7 @@ def test_what_is_consumed_is_a_prefix_so_another_world_can_go_on(
     consumed = steps * world * batch_size
     world, batch_size = second
     shares = [
-        rank_share(order, rank, world, batch_size=batch_size, start=consumed, drop_last=False)
-        for rank in range(world)
+        rank_share(order, rank, world, batch_size=batch_size, start=consumed, drop_last=False) for rank in range(world)
     ]
     after = {int(i) for share in shares for batch in share for i in batch}
     assert not before & after

@@ -80,14 +80,10 @@ def test_an_altered_byte_of_any_member_read_is_named(tmp_path: Path) -> None:
     for m, member in enumerate(index.members):
         for at in (index.offsets[1, m], index.offsets[1, m] + index.sizes[1, m] - 1):
             flip(path, at)
-            with pytest.raises(
-                DamagedSampleError, match=r"^a\.tar: sample 000001: the bytes of its"
-            ) as caught:
+            with pytest.raises(DamagedSampleError, match=r"^a\.tar: sample 000001: the bytes of its") as caught:
                 ShardReader(path).read(1, [member])
             assert (caught.value.shard, caught.value.key) == ("a.tar", "000001")
-            assert ShardReader(path, check=False).read(1, [member]) != {
-                member: full_sample(1).members[member]
-            }
+            assert ShardReader(path, check=False).read(1, [member]) != {member: full_sample(1).members[member]}
             assert ShardReader(path).read(0) == full_sample(0).members
             assert ShardReader(path).read(2) == full_sample(2).members
             flip(path, at)

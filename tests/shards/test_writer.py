@@ -26,9 +26,7 @@ def test_bytes_are_fixed(tmp_path: Path) -> None:
     info = write_shard(path, GOLDEN)
     content = path.read_bytes()
     assert hashlib.sha256(content).hexdigest() == GOLDEN_SHA256
-    assert info == ShardInfo(
-        name=NAME, split="train", nsamples=2, filesize=len(content), sha256=GOLDEN_SHA256
-    )
+    assert info == ShardInfo(name=NAME, split="train", nsamples=2, filesize=len(content), sha256=GOLDEN_SHA256)
     assert names(tmp_path / "data") == [NAME]
     assert names(tmp_path / ".symile") == ["train-00000-of-00001.idx.npz"]
 
@@ -120,9 +118,7 @@ def test_a_disk_that_takes_no_more_is_one_line_and_leaves_no_temp(tmp_path: Path
 
 def test_keys_may_be_in_any_script_and_members_of_any_length(tmp_path: Path) -> None:
     random_bytes = random.Random(0)
-    samples = [
-        RawSample(f"κλειδί-{n}", {"txt": random_bytes.randbytes(n)}) for n in (0, 1, 511, 512, 513, 10_240)
-    ]
+    samples = [RawSample(f"κλειδί-{n}", {"txt": random_bytes.randbytes(n)}) for n in (0, 1, 511, 512, 513, 10_240)]
     path = tmp_path / NAME
     write_shard(path, samples)
     index = ShardIndex.open(path)

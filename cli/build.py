@@ -1,0 +1,202 @@
+"""`symile-m3 build`: from sources to shards."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from symile_m3.cli.options import DataOption, JsonOption, OverwriteOption, SeedOption, WorkersOption
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from symile_m3.build import BuildResult
+    from symile_m3.plan import PlanConfig
+
+DATA = Path("data/m3")
+ALL = 0  # what `--classes all` is read as
+
+_SAMPLES = "Samples"
+_SOURCES = "Sources"
+
+
+def class_count(value: str | int) -> int:
+    """A number of classes, or `all`."""
+    text = str(value)  # Typer passes the default as it is
+    if text == "all":
+        return ALL
+    if not text.isdecimal() or int(text) < 1:
+        raise typer.BadParameter(f"{text}: give a number of classes, or all")
+    return int(text)
+
+
+def clip_counts(value: str | tuple[int, int, int]) -> tuple[int, int, int]:
+    """Three numbers: `320,40,60`."""
+    parts = value.split(",") if isinstance(value, str) else [str(count) for count in value]
+    counts = tuple(int(part) for part in parts if part.strip().isdecimal())
+    if len(parts) != 3 or len(counts) != 3 or min(counts) < 1:
+        raise typer.BadParameter(f"{value}: give three numbers, for train, val and test, such as 320,40,60")
+    return counts[0], counts[1], counts[2]
+
+
+def build(
+    langs: Annotated[
+        str,
+        typer.Option("--langs", metavar="10|5|2|CODES", help="Languages: one of the paper's sets, or codes: en,el,uk."),
+    ] = "10",
+    words: Annotated[
+        int | None,
+        typer.Option("--words", min=1, show_default="one a language", help="Words a text, the target word included."),
+    ] = None,
+    classes: Annotated[
+        int,
+        typer.Option("--classes", metavar="N|all", parser=class_count, help="Classes, drawn from those usable."),
+    ] = 250,
+    data: DataOption = DATA,
+    seed: SeedOption = 0,
+    workers: WorkersOption = None,
+    train: Annotated[int, typer.Option("--train", help="Training samples.", rich_help_panel=_SAMPLES)] = 16_000,
+    val: Annotated[int, typer.Option("--val", help="Validation samples.", rich_help_panel=_SAMPLES)] = 2_000,
+    test: Annotated[int, typer.Option("--test", help="Test samples.", rich_help_panel=_SAMPLES)] = 2_000,
+    split_by: Annotated[
+        str,
+        typer.Option(
+            "--split-by",
+            metavar="media|sample",
+            help="media: an image or clip is in one split only; sample: they recur, as in the paper.",
+            rich_help_panel=_SAMPLES,
+        ),
+    ] = "media",
+    text: Annotated[
+        str,
+        typer.Option(
+            "--text",
+            metavar="disjoint|overlap",
+            help="disjoint: the words of a text differ in language and class; overlap: drawn freely.",
+            rich_help_panel=_SAMPLES,
+        ),
+    ] = "disjoint",
+    images: Annotated[
+        str, typer.Option("--images", metavar="SOURCE", help="Images: emoji.", rich_help_panel=_SOURCES)
+    ] = "emoji",
+    speech: Annotated[
+        str, typer.Option("--speech", metavar="SOURCE", help="Speech: espeak.", rich_help_panel=_SOURCES)
+    ] = "espeak",
+    clips: Annotated[
+        Any,
+        typer.Option(
+            "--clips",
+            metavar="N,N,N",
+            parser=clip_counts,
+            help="Distinct clips a language for train, val and test, where they are synthesised.",
+            rich_help_panel=_SOURCES,
+        ),
+    ] = "320,40,60",
+    names: Annotated[
+        str, typer.Option("--names", metavar="SOURCE", help="Class names: builtin.", rich_help_panel=_SOURCES)
+    ] = "builtin",
+    overwrite: OverwriteOption = False,
+    json_to: JsonOption = None,
+) -> None:
+    """Build a dataset of image, speech and text as WebDataset shards.
+
+    An interrupted build goes on where it stopped when the same command is run again; a finished one is
+    left as it is. The same options give the same bytes, whatever the number of workers.
+    """
+    from symile_m3.build import usable_classes
+    from symile_m3.cli.output import command, show
+    from symile_m3.languages import parse_languages
+    from symile_m3.plan import PlanConfig
+
+    languages = parse_languages(langs)
+    config = PlanConfig(
+        languages=languages,
+        words=words if words is not None else len(languages),
+        classes=usable_classes(languages, names, images) if classes == ALL else classes,
+        images=images,
+        speech=speech,
+        clips=clip_counts(clips),
+        names=names,
+        train=train,
+        val=val,
+        test=test,
+        split_by=split_by,
+        text=text,
+        seed=seed,
+    )
+    result, seconds = run_build(data, config, workers=workers, overwrite=overwrite)
+    show(
+        [summary(result, data, seconds), f"Next: {command('train', data=(data, DATA))}"],
+        figures(result, data, seconds),
+        json_to,
+    )
+
+
+def run_build(data: Path, config: PlanConfig, *, workers: int | None, overwrite: bool) -> tuple[BuildResult, float]:
+    """Build with progress on standard error; the result and the seconds it took."""
+    from symile_m3.build import build as build_dataset
+    from symile_m3.cli.progress import open_progress
+
+    progress = open_progress()
+    began = time.monotonic()
+    result = build_dataset(data, config, workers=workers, overwrite=overwrite, progress=progress)
+    if not result.built:
+        progress.say(f"{data} is complete: nothing to do (--overwrite builds it anew)")
+    return result, time.monotonic() - began
+
+
+def figures(result: BuildResult, data: Path, seconds: float) -> dict[str, Any]:
+    """What `build --json` writes."""
+    from symile_m3.plan import SPLITS
+
+    plan, index = result.plan, result.index
+    config = plan.config
+    bounds = {"text_only": 1 / config.words, "audio_only": 1 / config.classes} if config.text == "disjoint" else {}
+    return {
+        "data": str(data),
+        "fingerprint": plan.fingerprint,
+        "languages": list(config.languages),
+        "words": config.words,
+        "classes": config.classes,
+        "split_by": config.split_by,
+        "text": config.text,
+        "images": len(plan.images),
+        "clips": len(plan.clips),
+        "samples": {split: sum(shard.nsamples for shard in index.of_split(split)) for split in SPLITS},
+        "shards": len(index.shards),
+        "shards_built": result.built,
+        "bytes": sum(shard.filesize for shard in index.shards),
+        "seconds": round(seconds, 1),
+        "bounds": bounds,
+    }
+
+
+def summary(result: BuildResult, data: Path, seconds: float) -> RenderableType:
+    """What came out, as a small table."""
+    from symile_m3.cli.output import duration, size
+    from symile_m3.cli.tables import facts
+
+    values = figures(result, data, seconds)
+    samples = ", ".join(f"{split} {count:,}" for split, count in values["samples"].items())
+    rows = [
+        ("classes", f"{values['classes']:,}"),
+        ("languages", f"{len(values['languages'])}: {' '.join(values['languages'])}"),
+        ("words a text", f"{values['words']} ({values['text']})"),
+        ("distinct images", f"{values['images']:,}"),
+        ("distinct clips", f"{values['clips']:,}"),
+        ("samples", f"{samples}; split by {values['split_by']}"),
+        (
+            "on disk",
+            f"{size(values['bytes'])} in {values['shards']} shards, {values['shards_built']} made now",
+        ),
+        ("time", duration(seconds)),
+    ]
+    if values["bounds"]:
+        rows += [
+            ("text alone", f"1/{values['words']} = {values['bounds']['text_only']:.4g} at best (exact)"),
+            ("audio alone", f"1/{values['classes']} = {values['bounds']['audio_only']:.4g} at best (exact)"),
+        ]
+    return facts(str(data), rows)

@@ -1,0 +1,61 @@
+"""The options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def probability(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 <= value <= 1.0:
+        raise typer.BadParameter(f"{text} is not a probability; give a number from 0 to 1")
+    return value
+
+
+def json_path(text: str) -> Path:
+    """Where figures go: `-` or a file that can be written; checked before any long work."""
+    path = Path(text)
+    if text != "-":
+        if path.is_dir():
+            raise typer.BadParameter(f"{text} is a directory; name a file, or - for standard output")
+        if not path.parent.is_dir():
+            raise typer.BadParameter(
+                f"the directory {path.parent} does not exist; create it, or give - for standard output"
+            )
+    return path
+
+
+DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="Directory of the dataset.")]
+
+RunsOption = Annotated[
+    Path, typer.Option("--runs", metavar="DIR", help="Directory of the runs, one subdirectory an objective.")
+]
+
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, show_default="one a CPU", help="Worker processes.")
+]
+
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Remove what is there first.", rich_help_panel="Output")
+]
+
+JsonOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--json",
+        metavar="PATH",
+        parser=json_path,
+        help="Write the figures as JSON; - for standard output, in place of the table.",
+        rich_help_panel="Output",
+    ),
+]

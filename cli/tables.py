@@ -1,0 +1,182 @@
+"""Figures as tables for people; every function takes plain values and returns what `rich` can print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+TITLES = {"symile": "Symile", "clip": "CLIP"}
+PATTERNS = {
+    "overall": "all queries",
+    "both": "audio and text",
+    "text_only": "text only",
+    "audio_only": "audio only",
+    "none": "nothing",
+}
+
+
+def facts(title: str, rows: Sequence[tuple[str, str]]) -> Table:
+    """Names and values, one a row."""
+    table = _table(title)
+    table.show_header = False
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(Text(name), Text(value))
+    return table
+
+
+def evaluation_tables(report: Mapping[str, Any]) -> list[RenderableType]:
+    """The tables of `eval`: accuracies beside bounds, by language, and by what was left of hidden queries."""
+    parts: list[RenderableType] = [accuracy_table(report), language_table(report)]
+    if "missing" in report:
+        parts += [missing_table(report), *_fill_lines(report["missing"])]
+    return parts
+
+
+def accuracy_table(report: Mapping[str, Any]) -> Table:
+    """Top-1 and top-5 of each objective, then what is exactly possible, then the measured ceilings."""
+    dataset, bounds, results = report["dataset"], report["bounds"], report["results"]
+    counts = sorted({int(result["n"]) for result in results.values() if "n" in result})
+    queries = f"{' or '.join(f'{n:,}' for n in counts)} queries, " if counts else ""
+    table = _table(
+        f"Image from audio and text: {queries}{dataset['languages']} languages, "
+        f"{dataset['words']} words a text, {dataset['classes']} classes"
+    )
+    table.add_column("", no_wrap=True)
+    for name in ("top-1", "95% interval", "top-5"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for name, result in results.items():
+        low, high = result["ci95"]
+        table.add_row(
+            Text(_title(name), style="bold"),
+            Text(_share(result["top1"]), style="bold"),
+            f"{_share(low)} to {_share(high)}",
+            _share(result["top5"]),
+            "",
+        )
+    table.add_section()
+    for key, label, how in (
+        ("text_only", "text alone", f"exact, 1/{dataset['words']}"),
+        ("audio_only", "audio alone", f"exact, 1/{dataset['classes']}"),
+        ("image_ceiling", "image ceiling", "measured: the class from the image alone"),
+        ("language_ceiling", "language ceiling", "measured: the language from the clip alone"),
+    ):
+        if bounds.get(key) is not None:
+            table.add_row(label, _share(bounds[key]), "", "", Text(how, style="dim"))
+    return table
+
+
+def language_table(report: Mapping[str, Any]) -> Table:
+    """Top-1 by the language that is spoken."""
+    from symile_m3.languages import LANGUAGES
+
+    results = report["results"]
+    table = _table("Top-1 by spoken language")
+    table.add_column("", no_wrap=True)
+    for name in results:
+        table.add_column(_title(name), justify="right", no_wrap=True)
+    codes = sorted({code for result in results.values() for code in result.get("by_language", {})})
+    for code in codes:
+        language = f"{code}  {LANGUAGES[code].name}" if code in LANGUAGES else code
+        table.add_row(language, *(_share(result.get("by_language", {}).get(code)) for result in results.values()))
+    return table
+
+
+def missing_table(report: Mapping[str, Any]) -> Table:
+    """Top-1 by what is left of a query when modalities are hidden from it."""
+    missing, bounds = report["missing"], report["bounds"]
+    names = [name for name in report["results"] if name in missing]
+    exact = {
+        "both": 1.0,
+        "text_only": bounds.get("text_only"),
+        "audio_only": bounds.get("audio_only"),
+        "none": bounds.get("audio_only"),
+    }
+    table = _table(f"Top-1 with audio and text hidden, p = {missing['p']:g}")
+    table.add_column("what is left", no_wrap=True)
+    for name in names:
+        table.add_column(_title(name), justify="right", no_wrap=True)
+    table.add_column("exact", justify="right", no_wrap=True, style="dim")
+    for key, label in PATTERNS.items():
+        table.add_row(label, *(_share(missing[name].get(key)) for name in names), _share(exact.get(key)))
+    return table
+
+
+def _fill_lines(missing: Mapping[str, Any]) -> list[RenderableType]:
+    by_text: dict[str, list[str]] = {}
+    for name, how in missing.get("fill", {}).items():
+        by_text.setdefault(str(how), []).append(_title(name))
+    return [Text(f"In place of what is hidden, {' and '.join(names)}: {how}") for how, names in by_text.items()]
+
+
+def run_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
+    """What `train` left, one row an objective."""
+    from symile_m3.cli.output import duration
+
+    table = _table("Trained; top-1 on the validation samples")
+    table.add_column("", no_wrap=True)
+    for name in ("steps", "best step", "top-1", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("directory", overflow="fold")
+    for name, run in results.items():
+        table.add_row(
+            Text(_title(name), style="bold"),
+            f"{run['steps']:,}",
+            f"{run['best_step']:,}",
+            _share(run["best_top1"]),
+            duration(run["seconds"]),
+            Text(str(run["directory"])),
+        )
+    return table
+
+
+def audit_tables(
+    checks: Sequence[tuple[str, str]], probes: Mapping[str, Mapping[str, float]], problems: Sequence[str]
+) -> list[RenderableType]:
+    """What `verify` looked at, what the probes reached, and the problems."""
+    parts: list[RenderableType] = [facts("Checks", checks)]
+    if probes:
+        table = _table("Probes: accuracy beside what is exactly possible")
+        table.add_column("", no_wrap=True)
+        for name in ("accuracy", "exact", "limit"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True)
+        for name, probe in probes.items():
+            limit = probe.get("limit")  # a ceiling that is only measured has none
+            verdict = "measured" if limit is None else "ok" if probe["accuracy"] <= limit else "too much"
+            table.add_row(Text(name), *(_share(probe.get(key)) for key in ("accuracy", "exact", "limit")), verdict)
+        parts.append(table)
+    parts += [Text(f"problem: {problem}") for problem in problems]
+    parts.append(Text(f"{len(problems)} problem{'' if len(problems) == 1 else 's'}" if problems else "no problems"))
+    return parts
+
+
+def lexicon_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Class names, one class a row."""
+    table = _table(None)
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _table(title: str | None) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+
+
+def _title(objective: str) -> str:
+    return TITLES.get(objective, objective)
+
+
+def _share(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if value == 0 or value >= 0.0095 else f"{value:.4f}"

@@ -1,0 +1,176 @@
+"""`symile-m3 train`: Symile and pairwise CLIP, same data order, budget and seed, from the shards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from symile_m3.cli.build import DATA
+from symile_m3.cli.options import DataOption, JsonOption, OverwriteOption, RunsOption, probability
+
+if TYPE_CHECKING:
+    from symile_m3.train import RunSummary, TrainConfig
+
+RUNS = Path("runs/m3")
+OBJECTIVES = ("symile", "clip")
+
+_BUDGET = "Budget"
+_DATA = "Data"
+
+
+def train(
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--objective",
+            metavar="NAME",
+            show_default=" and ".join(OBJECTIVES),
+            help="Objective to train: symile or clip; may be repeated.",
+        ),
+    ] = None,
+    data: DataOption = DATA,
+    runs: RunsOption = RUNS,
+    preset: Annotated[
+        str, typer.Option("--preset", metavar="NAME", help="Settings to start from: default or quickstart.")
+    ] = "default",
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", min=0, show_default="the preset's", help="Seed of everything random."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of the run; may be repeated."),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", min=1, show_default="the preset's", help="Steps.", rich_help_panel=_BUDGET),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", min=1, help="Passes over the data, in place of steps.", rich_help_panel=_BUDGET),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size",
+            min=2,
+            show_default="the preset's",
+            help="Samples a step.",
+            rich_help_panel=_BUDGET,
+        ),
+    ] = None,
+    missing_p: Annotated[
+        float | None,
+        typer.Option(
+            "--missing-p",
+            metavar="P",
+            parser=probability,
+            show_default="none missing",
+            help="Hide each modality of each training sample with this probability.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    no_redraw: Annotated[
+        bool,
+        typer.Option(
+            "--no-redraw",
+            help="Train on the texts as stored; otherwise their distractors are drawn anew each epoch.",
+            rich_help_panel=_DATA,
+        ),
+    ] = False,
+    on_bad_sample: Annotated[
+        str,
+        typer.Option(
+            "--on-bad-sample",
+            metavar="stop|skip",
+            help="What a damaged sample does: stop the run, or be left out and counted.",
+            rich_help_panel=_DATA,
+        ),
+    ] = "stop",
+    overwrite: OverwriteOption = False,
+    json_to: JsonOption = None,
+) -> None:
+    """Train Symile and pairwise CLIP on a dataset, with the same data order, budget and seed.
+
+    An interrupted run goes on where it stopped when the same command is run again. Each run holds its
+    configuration, checkpoints, metrics and curves.
+    """
+    from symile_m3.errors import UsageError
+
+    if steps is not None and epochs is not None:
+        raise UsageError("--steps and --epochs: give one of them")
+    if on_bad_sample not in ("stop", "skip"):
+        raise UsageError(f"--on-bad-sample {on_bad_sample}: give stop or skip")
+    given = {"steps": steps, "batch_size": batch_size, "missing_p": missing_p, "seed": seed}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if epochs is not None:
+        changes |= {"steps": 0, "epochs": float(epochs)}
+    if no_redraw:
+        changes["redraw"] = False
+    config = replace(preset_config(preset), **changes).with_settings(settings or [])
+
+    from symile_m3.cli.output import command, show
+    from symile_m3.cli.tables import run_table
+
+    results = runs_json(
+        run_training(
+            data,
+            runs,
+            objectives=objective or OBJECTIVES,
+            config=config,
+            overwrite=overwrite,
+            on_bad_sample=on_bad_sample,
+        )
+    )
+    show(
+        [run_table(results), f"Next: {command('eval', data=(data, DATA), runs=(runs, RUNS))}"],
+        {"data": str(data), "runs": str(runs), "config": asdict(config), "results": results},
+        json_to,
+    )
+
+
+def preset_config(name: str) -> TrainConfig:
+    """The settings a preset stands for.
+
+    Raises:
+        UsageError: it is unknown.
+    """
+    from symile_m3.errors import UsageError
+    from symile_m3.train import PRESETS
+
+    if name not in PRESETS:
+        raise UsageError(f"--preset {name}: unknown; known: {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def run_training(
+    data: Path,
+    runs: Path,
+    *,
+    objectives: Sequence[str],
+    config: TrainConfig,
+    overwrite: bool = False,
+    on_bad_sample: str = "stop",
+) -> list[RunSummary]:
+    """Train with progress on standard error."""
+    from symile_m3.cli.progress import open_progress
+    from symile_m3.train import train as train_objectives
+
+    return train_objectives(
+        data,
+        runs,
+        objectives=tuple(dict.fromkeys(objectives)),
+        config=config,
+        overwrite=overwrite,
+        on_bad_sample=on_bad_sample,
+        progress=open_progress(),
+    )
+
+
+def runs_json(summaries: Sequence[RunSummary]) -> dict[str, dict[str, Any]]:
+    """The summaries by objective."""
+    return {summary.objective: {**asdict(summary), "directory": str(summary.directory)} for summary in summaries}

@@ -1,0 +1,207 @@
+"""Is a dataset what it says it is? Its bytes, its samples against its plan, and leaks between splits.
+
+Whatever is wrong becomes a line that names the shard and the sample; nothing here stops at the first fault.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from symile_m3.audit_shard import FoundShard, check_shard
+from symile_m3.errors import NotBuiltError, PlanError, ShardError
+from symile_m3.parallel import available_cpus, run_parallel
+from symile_m3.plan import SPLITS, Plan, load_plan
+from symile_m3.probes import Fact, run_probes
+from symile_m3.progress import NoProgress, Progress
+from symile_m3.shards import (
+    DatasetIndex,
+    DatasetLayout,
+    shard_name,
+)
+
+T = TypeVar("T")
+
+SHOWN = 20
+_PARALLEL_BYTES = 100_000_000  # a smaller dataset is checked before worker processes have started
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What `verify` found.
+
+    Attributes:
+        problems: one line each: the first `SHOWN`, and how many more; none for a sound dataset.
+        checks: what was checked, and what was found.
+        probes: what was predicted from what -> accuracy, and where the process has them, the exact best
+            accuracy (`exact`) and the most that chance would let it seem (`limit`).
+    """
+
+    problems: tuple[str, ...]
+    checks: tuple[tuple[str, str], ...]
+    probes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+def verify(data: Path, *, probes: bool = True, progress: Progress | None = None, workers: int | None = None) -> Audit:
+    """Check a dataset: its shards, its samples against its plan, its splits, and what texts and clips say.
+
+    Args:
+        data: directory of the dataset.
+        probes: whether to train the probes of `symile_m3.probes` too.
+        workers: processes; by default one a CPU.
+
+    Raises:
+        NotBuiltError: there is no dataset, or its build has not ended.
+    """
+    progress = progress or NoProgress()
+    layout = DatasetLayout(data)
+    problems: list[str] = []
+    checks: list[tuple[str, str]] = []
+    plan = _or_problem(problems, lambda: load_plan(layout.plan))
+    if plan is not None and not layout.index.exists():
+        raise NotBuiltError(f"the build in {data} has not ended: run the same `symile-m3 build` again")
+    index = _or_problem(problems, lambda: DatasetIndex.load(layout.index))
+    if index is None:
+        return _audit(problems, checks)
+    problems += _index_problems(layout, plan, index)
+    checks.append(("plan", "unreadable" if plan is None else f"fingerprint {plan.fingerprint}"))
+
+    total = sum(info.nsamples for info in index.shards)
+    size = sum(info.filesize for info in index.shards)
+    workers = workers or (available_cpus() if size > _PARALLEL_BYTES else 1)
+    found: dict[str, FoundShard] = {}
+    with progress.task("Checking shards", total, "samples") as task:
+        check = partial(check_shard, layout, plan is not None)
+        with closing(run_parallel(check, index.shards, workers)) as results:
+            for one in results:
+                found[one.name] = one
+                task.advance(one.samples)
+    in_order = [found[info.name] for info in index.shards]
+    damaged = sum(bool(one.problems) for one in in_order)
+    problems += [line for one in in_order for line in one.problems]
+    checks.append(("shards", f"{len(in_order)}, {size:,} bytes, {damaged or 'none'} of them damaged or altered"))
+    checks.append(("samples", f"{sum(len(one.facts) for one in in_order):,} of {total:,} read"))
+    if plan is None:
+        return _audit(problems, checks)
+
+    facts = {split: [fact for one in in_order if one.split == split for fact in one.facts] for split in SPLITS}
+    _check_lexicon(plan, problems, checks)
+    _check_coverage(plan, problems, checks)
+    _check_splits(plan, facts, problems, checks)
+    values: Mapping[str, Mapping[str, float]] = {}
+    if probes:
+        values, lines = run_probes(layout, plan, facts, progress)
+        problems += lines
+    return _audit(problems, checks, values)
+
+
+def _audit(
+    problems: Sequence[str],
+    checks: Sequence[tuple[str, str]],
+    probes: Mapping[str, Mapping[str, float]] | None = None,
+) -> Audit:
+    shown = list(problems[:SHOWN])
+    if len(problems) > SHOWN:
+        shown.append(f"... and {len(problems) - SHOWN:,} more problems")
+    return Audit(problems=tuple(shown), checks=tuple(checks), probes=probes or {})
+
+
+def _or_problem(problems: list[str], load: Callable[[], T]) -> T | None:
+    try:
+        return load()
+    except (PlanError, ShardError) as error:
+        problems.append(str(error))
+        return None
+
+
+def _index_problems(layout: DatasetLayout, plan: Plan | None, index: DatasetIndex) -> Iterator[str]:
+    """Whether the index is that of the plan, and the folder that of the index."""
+    listed = {info.name: info for info in index.shards}
+    if len(listed) != len(index.shards):
+        yield "index.json: a shard is listed twice (delete index.json and run the same build again)"
+    if plan is not None:
+        if index.fingerprint != plan.fingerprint:
+            yield f"index.json: is of the plan {index.fingerprint}, plan.json is {plan.fingerprint}"
+        planned = {
+            shard_name(split, i, plan.shard_count(split)): plan.shard_range(split, i)
+            for split in SPLITS
+            for i in range(plan.shard_count(split))
+        }
+        for name, (start, stop) in planned.items():
+            if name not in listed:
+                yield f"{name}: planned, but not in index.json"
+            elif listed[name].nsamples != stop - start:
+                yield f"{name}: {listed[name].nsamples} samples in index.json, {stop - start} are planned"
+        for name in sorted(listed.keys() - planned.keys()):
+            yield f"{name}: in index.json, but not planned"
+    try:
+        there = sorted(path.name for path in layout.data.iterdir())
+    except OSError as error:
+        yield f"{layout.data}: cannot be read: {error.strerror}"
+        return
+    for name in there:
+        if name not in listed:
+            yield f"{name}: is in {layout.data.name}/ but no shard of this dataset (remove it)"
+
+
+def _check_lexicon(plan: Plan, problems: list[str], checks: list[tuple[str, str]]) -> None:
+    clashes = plan.lexicon.clashes()
+    problems += [f"lexicon: {clash}" for clash in clashes]
+    count = len(plan.lexicon) * len(plan.lexicon.languages)
+    checks.append(("names", f"{count:,} names, {len(clashes) or 'none'} of them for two classes or languages"))
+
+
+def _check_coverage(plan: Plan, problems: list[str], checks: list[tuple[str, str]]) -> None:
+    """Every class has images and every language clips in every split."""
+    for kind, media, groups in (
+        ("images", plan.images, plan.lexicon.class_keys),
+        ("clips", plan.clips, plan.lexicon.languages),
+    ):
+        counts = Counter((medium.recipe.group, medium.recipe.split) for medium in media)
+        if plan.config.split_by == "media":
+            for split in SPLITS:
+                without = [group for group in groups if not counts[group, split]]
+                if without:
+                    problems.append(f"{split}: no {kind} of {', '.join(without[:5])} ({len(without)} in all)")
+        checks.append((kind, f"{len(media):,} distinct, of {len(groups)} groups"))
+
+
+def _check_splits(
+    plan: Plan, facts: Mapping[str, Sequence[Fact]], problems: list[str], checks: list[tuple[str, str]]
+) -> None:
+    """No image, clip, sentence or voice of the samples on disk is in two splits."""
+    if plan.config.split_by != "media":
+        checks.append(("splits", "images and clips recur in all of them, as --split-by sample has it"))
+        return
+    kinds: dict[str, Callable[[Fact], Iterable[object]]] = {
+        "image": lambda fact: [fact.image_id],
+        "clip": lambda fact: [fact.clip_id],
+        # phrases are numbered language by language
+        "sentence": lambda fact: [f"{fact.lang}/{fact.clip['sentence']}"] if "sentence" in fact.clip else [],
+        "voice": lambda fact: [fact.clip["voice"]] if "voice" in fact.clip else [],
+    }
+    for kind, values in kinds.items():
+        first: dict[object, tuple[str, Fact]] = {}
+        leaks: dict[object, str] = {}
+        for split in SPLITS:
+            for fact in facts[split]:
+                for value in values(fact):
+                    where, other = first.setdefault(value, (split, fact))
+                    if where != split and value not in leaks:
+                        leaks[value] = f"leak: {kind} {value} is in {_place(other)} and in {_place(fact)}"
+        problems += leaks.values()
+        checks.append((f"splits by {kind}", f"{len(first):,} distinct, {len(leaks) or 'none'} in two splits"))
+
+
+def _place(fact: Fact) -> str:
+    return f"{fact.shard}, sample {fact.key}"

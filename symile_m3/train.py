@@ -1,0 +1,456 @@
+"""Training: each objective with the same data order, budget and seed, resumable at any step."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from symile_m3.batches import Batch, open_loader, training_inputs
+from symile_m3.errors import TrainingError, UsageError
+from symile_m3.features import Dataset, FeatureConfig, Features, load_features, open_dataset
+from symile_m3.model import Model, ModelConfig
+from symile_m3.objectives import Objective, get_objective, total_correlation_bound
+from symile_m3.progress import NoProgress, Progress
+from symile_m3.retrieval import Retrieval, retrieve
+from symile_m3.seeds import philox_key
+from symile_m3.shards import Loader, write_bytes, write_text
+from symile_m3.towers.audio import AudioHead, ScratchAudioTower
+from symile_m3.towers.text import Tokeniser
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """A training recipe; saved with every run.
+
+    Attributes:
+        features, model: see `FeatureConfig` and `ModelConfig`.
+        steps: optimiser steps; 0 takes `epochs` instead.
+        epochs: passes over the training samples, where `steps` is 0.
+        batch_size: samples a step.
+        lr: peak rate of the linear maps, the text table and the scale (a one-cycle schedule, cosine).
+        image_lr, image_weight_decay: the same for the image head, which overfits first.
+        net_lr: the same for an audio net trained from scratch.
+        weight_decay: of all else but the scale.
+        warmup: share of the steps in which the rate rises.
+        missing_p: probability that a modality of a training sample is missing.
+        redraw: draw the distractors anew each epoch.
+        seed: of order, initial weights, dropout, negatives, texts and missingness.
+        evaluations: times the validation retrieval is measured, and the run saved.
+    """
+
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    steps: int = 1500
+    epochs: float = 0.0
+    batch_size: int = 512
+    lr: float = 3e-2
+    image_lr: float = 3e-3
+    image_weight_decay: float = 0.1
+    net_lr: float = 3e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    missing_p: float = 0.0
+    redraw: bool = True
+    seed: int = 0
+    evaluations: int = 10
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or self.epochs < 0 or (self.steps == 0) == (self.epochs == 0):
+            raise UsageError(f"{self.steps} steps and {self.epochs:g} epochs: give one of them, at least 1")
+        if self.batch_size < 2:
+            raise UsageError(f"--batch-size {self.batch_size}: contrast needs at least two samples")
+        if not 0 <= self.missing_p < 1:
+            raise UsageError(f"--missing-p {self.missing_p}: a probability from 0 to less than 1")
+        if min(self.lr, self.image_lr, self.net_lr) <= 0 or not 0 < self.warmup < 1:
+            raise UsageError("learning rates must be positive and warmup between 0 and 1")
+        if self.seed < 0 or self.evaluations < 1:
+            raise UsageError("the seed must not be negative and evaluations at least 1")
+
+    def with_settings(self, settings: Sequence[str]) -> TrainConfig:
+        """This recipe with some settings replaced, each given as `KEY=VALUE`.
+
+        Raises:
+            UsageError: an unknown key, or a value of another type than the setting's.
+        """
+        config = self
+        for setting in settings:
+            key, equals, value = setting.partition("=")
+            if not equals:
+                raise UsageError(f"--set {setting}: give KEY=VALUE")
+            for owner in (None, "features", "model"):
+                part: Any = getattr(config, owner) if owner else config
+                if key in {item.name for item in fields(part)} - {"features", "model"}:
+                    break
+            else:
+                raise UsageError(f"--set {key}: no such setting; known: {', '.join(_settings(config))}")
+            try:
+                changed = replace(part, **{key: _parse(value, getattr(part, key))})
+            except ValueError as error:
+                raise UsageError(f"--set {setting}: {error}") from error
+            config = replace(config, **{owner: changed}) if owner else changed
+        return config
+
+
+def _settings(config: TrainConfig) -> list[str]:
+    parts: tuple[Any, ...] = (config, config.features, config.model)
+    return [item.name for part in parts for item in fields(part) if item.name not in ("features", "model")]
+
+
+def _parse(text: str, like: Any) -> Any:
+    if isinstance(like, bool):
+        if text.lower() not in ("true", "false"):
+            raise ValueError("give true or false")
+        return text.lower() == "true"
+    return type(like)(text)
+
+
+PRESETS = {
+    "default": TrainConfig(),
+    "quickstart": TrainConfig(steps=500, features=FeatureConfig(image_views=2, audio_steps=500)),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSummary:
+    """What a finished run came to.
+
+    Attributes:
+        objective: its name.
+        directory: where its files are.
+        steps: taken.
+        best_step, best_top1: the best validation retrieval, and when.
+        seconds: of training, features excluded.
+    """
+
+    objective: str
+    directory: str
+    steps: int
+    best_step: int
+    best_top1: float
+    seconds: float
+
+
+def train(
+    data: Path,
+    runs: Path,
+    *,
+    objectives: Sequence[str] = ("symile", "clip"),
+    config: TrainConfig | None = None,
+    overwrite: bool = False,
+    on_bad_sample: str = "stop",
+    progress: Progress | None = None,
+) -> list[RunSummary]:
+    """Train each objective on the dataset in `data`, or go on with what was interrupted.
+
+    A run is `runs/<objective>/` with config.json, last.pt, best.pt, metrics.jsonl, metrics.csv, curves.png
+    and, once finished, summary.json.
+
+    Raises:
+        NotBuiltError: there is no dataset.
+        TrainingError: a run of another recipe or dataset is there, or the loss is no longer finite.
+        DamagedSampleError: a sample is damaged and `on_bad_sample` is "stop".
+    """
+    progress = progress or NoProgress()
+    config = config or TrainConfig()
+    chosen = [get_objective(name) for name in dict.fromkeys(objectives)]
+    dataset = open_dataset(data, on_bad_sample, progress)
+    if config.epochs:
+        steps_per_epoch = len(dataset.readers["train"]) // config.batch_size
+        config = replace(config, steps=max(1, round(config.epochs * steps_per_epoch)), epochs=0.0)
+    if config.batch_size > len(dataset.readers["train"]):
+        raise UsageError(
+            f"--batch-size {config.batch_size}: the dataset has {len(dataset.readers['train'])} training samples"
+        )
+    waiting = []
+    summaries = {}
+    for objective in chosen:
+        directory = runs / objective.name
+        _check_run(directory, dataset, config, overwrite)
+        if (directory / "summary.json").exists():
+            summaries[objective.name] = RunSummary(**json.loads((directory / "summary.json").read_text()))
+            progress.say(f"{objective.name}: already trained in {directory}")
+        else:
+            waiting.append((objective, directory))
+    if waiting:
+        features = load_features(dataset, config.features, progress)
+        for objective, directory in waiting:
+            run = Run(dataset, features, objective, config, directory, on_bad_sample)
+            summaries[objective.name] = run.train(progress)
+    return [summaries[objective.name] for objective in chosen]
+
+
+def _check_run(directory: Path, dataset: Dataset, config: TrainConfig, overwrite: bool) -> None:
+    """Make sure that what is in the directory, if anything, is a run of this recipe; write its config.
+
+    Raises:
+        TrainingError: it is another.
+    """
+    record = json.loads(json.dumps({"fingerprint": dataset.plan.fingerprint, **asdict(config)}))
+    path = directory / "config.json"
+    if overwrite:
+        for name in (
+            "config.json",
+            "summary.json",
+            "last.pt",
+            "best.pt",
+            "metrics.jsonl",
+            "metrics.csv",
+            "curves.png",
+        ):
+            (directory / name).unlink(missing_ok=True)
+    if path.exists():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise TrainingError(f"{path}: unreadable ({error}); train again with --overwrite") from error
+        differences = [
+            f"{name} {found.get(name)} (asked: {record[name]})" for name in record if found.get(name) != record[name]
+        ]
+        if differences:
+            what = "; ".join(differences).replace("fingerprint", "dataset")
+            raise TrainingError(
+                f"{directory} holds a run of another recipe: {what}. "
+                "Name another directory with --runs, or give --overwrite to train in its place"
+            )
+    else:
+        write_text(path, json.dumps(record, indent=2) + "\n")
+
+
+def learning_rate(step: int, steps: int, warmup: float) -> float:
+    """The one-cycle schedule as a share of the peak: cosine up from 1/25, then cosine down to 1/10,000."""
+    rise = max(1.0, warmup * steps)
+    if step < rise:
+        low, high, at = 1 / 25, 1.0, step / rise
+    else:
+        low, high, at = 1e-4, 1.0, 1 - (step - rise) / max(1.0, steps - rise)
+    return low + (high - low) * (1 - math.cos(math.pi * at)) / 2
+
+
+class Run:
+    """One objective being trained."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        features: Features,
+        objective: Objective,
+        config: TrainConfig,
+        directory: Path,
+        on_bad_sample: str = "stop",
+    ) -> None:
+        self.dataset = dataset
+        self.features = features
+        self.objective = objective
+        self.config = config
+        self.directory = directory
+        self.model = new_model(dataset, features, objective, config)
+        self.tokeniser = Tokeniser(config.model.text_rows, config.model.text_ngram)
+        self.loader: Loader[Batch] = open_loader(
+            dataset,
+            "train",
+            tokeniser=self.tokeniser,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            redraw=config.redraw,
+            missing_p=config.missing_p,
+            on_bad_sample=on_bad_sample,
+        )
+        self.validation = Retrieval.of_split(dataset, features, "val", self.tokeniser, on_bad_sample)
+        self.optimizer = torch.optim.AdamW(self._groups(), betas=(0.9, 0.98), fused=True)
+        self.step = 0
+        self.seconds = 0.0
+        self.best: tuple[float, int] = (-1.0, 0)
+        self.metrics: list[dict[str, float]] = []
+
+    def _groups(self) -> list[dict[str, Any]]:
+        config, model = self.config, self.model
+        net = list(model.audio.net.parameters()) if isinstance(model.audio, ScratchAudioTower) else []
+        own = {id(parameter) for parameter in [*model.image.parameters(), *net, model.log_scale]}
+        rest = [parameter for parameter in model.parameters() if id(parameter) not in own]
+        return [
+            {
+                "params": list(model.image.parameters()),
+                "peak": config.image_lr,
+                "weight_decay": config.image_weight_decay,
+            },
+            {"params": rest, "peak": config.lr, "weight_decay": config.weight_decay},
+            {"params": [model.log_scale], "peak": config.lr, "weight_decay": 0.0},
+            *([{"params": net, "peak": config.net_lr, "weight_decay": config.weight_decay}] if net else []),
+        ]
+
+    def train(self, progress: Progress) -> RunSummary:
+        """Take the remaining steps; saves at every evaluation, and when interrupted."""
+        self._restore()
+        config = self.config
+        every = max(1, config.steps // config.evaluations)
+        since, losses = time.perf_counter(), []
+        note = ""
+        with progress.task(self.objective.name, config.steps, "steps", done=self.step) as task:
+            batches = iter(self._batches())
+            try:
+                while self.step < config.steps:
+                    losses.append(self._take_step(next(batches)))
+                    if self.step % every == 0 or self.step == config.steps:
+                        elapsed = time.perf_counter() - since
+                        self.seconds += elapsed
+                        note = self._evaluate(losses, len(losses) * config.batch_size / elapsed)
+                        self._save()
+                        since, losses = time.perf_counter(), []
+                    else:
+                        note = note or self._note(losses[-1], math.nan, 0.0)
+                    task.advance(1, note)
+            except KeyboardInterrupt:
+                self.seconds += time.perf_counter() - since
+                self._save()
+                raise
+        if self.loader.bad_samples:
+            progress.say(f"{self.objective.name}: {self.loader.bad_samples.total()} damaged samples were left out")
+        summary = RunSummary(
+            objective=self.objective.name,
+            directory=str(self.directory),
+            steps=self.step,
+            best_step=self.best[1],
+            best_top1=self.best[0],
+            seconds=round(self.seconds, 1),
+        )
+        from symile_m3.curves import draw_curves
+
+        draw_curves(self.directory / "curves.png", self.objective.name, self.metrics)
+        write_text(self.directory / "summary.json", json.dumps(asdict(summary), indent=2) + "\n")
+        return summary
+
+    def _batches(self) -> Any:
+        while True:
+            yield from self.loader
+
+    def _take_step(self, batch: Batch) -> float:
+        config = self.config
+        random = torch.Generator().manual_seed(philox_key(config.seed, "step", self.step) % 2**63)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * learning_rate(self.step, config.steps, config.warmup)
+        self.model.train()
+        with torch.random.fork_rng(devices=[]):
+            # Dropout and noise know no generator; seeding them by the step makes a resumed run the same.
+            torch.manual_seed(philox_key(config.seed, "dropout", self.step) % 2**63)
+            reps_BD = self.model(training_inputs(batch, self.features, random))
+        loss: Tensor = self.objective.loss(reps_BD, self.model.log_scale, random)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"{self.objective.name}: the loss is {value} at step {self.step}; lower --set lr (now {config.lr}) "
+                "and train again with --overwrite"
+            )
+        self.optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        self.optimizer.step()
+        self.model.clamp_scale()
+        self.step += 1
+        return value
+
+    def _evaluate(self, losses: Sequence[float], samples_per_s: float) -> str:
+        """Measure the validation retrieval, keep the best weights, note the metrics."""
+        top1 = float(retrieve(self.model, self.objective, self.validation, (1,))[1].float().mean())
+        loss = sum(losses) / len(losses)
+        record = {
+            "step": self.step,
+            "loss": loss,
+            "log_scale": float(self.model.log_scale),
+            "val_top1": top1,
+            "samples_per_s": samples_per_s,
+        }
+        if self.objective.bounds_total_correlation:
+            record["bound_nats"] = total_correlation_bound(loss, self.config.batch_size)
+        self.metrics.append(record)
+        if top1 > self.best[0]:
+            self.best = (top1, self.step)
+            _save_tensors(self.directory / "best.pt", {"model": self.model.state_dict(), "step": self.step})
+        return self._note(loss, top1, samples_per_s)
+
+    def _note(self, loss: float, top1: float, samples_per_s: float) -> str:
+        parts = [f"loss {loss:.2f}"]
+        if self.objective.bounds_total_correlation:
+            parts.append(f"TC >= {total_correlation_bound(loss, self.config.batch_size):.2f} nats")
+        if math.isfinite(top1):
+            parts += [f"val top-1 {top1:.3f}", f"{samples_per_s:,.0f} samples/s"]
+        return "  ".join(parts)
+
+    def _save(self) -> None:
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "loader": self.loader.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "best": list(self.best),
+            "metrics": self.metrics,
+        }
+        _save_tensors(self.directory / "last.pt", state)
+        write_text(self.directory / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in self.metrics))
+        table = io.StringIO()
+        if self.metrics:
+            writer = csv.DictWriter(table, fieldnames=list(self.metrics[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.metrics)
+            write_text(self.directory / "metrics.csv", table.getvalue())
+
+    def _restore(self) -> None:
+        state = load_tensors(self.directory / "last.pt")
+        if state is None:
+            standardise(self.model, self.dataset, self.features)
+            return
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.loader.load_state_dict(state["loader"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.best = (state["best"][0], state["best"][1])
+        self.metrics = state["metrics"]
+
+
+def new_model(dataset: Dataset, features: Features, objective: Objective, config: TrainConfig) -> Model:
+    """A model with initial weights drawn by the recipe's seed, the same for every objective."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(philox_key(config.seed, "init") % 2**63)
+        return Model(
+            config.model,
+            objective,
+            image_features=features.image_NVF.shape[2],
+            audio_features=features.clip_NF.shape[1] if features.clip_mask_NT is None else None,
+        )
+
+
+def standardise(model: Model, dataset: Dataset, features: Features) -> None:
+    """Fit the heads' standardisation to the training media."""
+    model.image.standardise_by(features.image_NVF[dataset.images.of_split("train"), 0].float())
+    if isinstance(model.audio, AudioHead):
+        model.audio.standardise_by(features.clip_NF[dataset.clips.of_split("train")].float())
+
+
+def _save_tensors(path: Path, state: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def load_tensors(path: Path) -> dict[str, Any] | None:
+    """A checkpoint, without unpickling code; None where there is none.
+
+    Raises:
+        TrainingError: it is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise TrainingError(f"{path}: unreadable ({type(error).__name__}); train again with --overwrite") from error
+    return state

@@ -1,0 +1,137 @@
+"""`symile-m3 build` through its console script, on tiny datasets."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from script import SCRIPT, TINY, environment, error_of, symile_m3
+
+
+def tars(root: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((root / "data").iterdir())}
+
+
+def written(root: Path) -> dict[Path, int]:
+    """When each file was written."""
+    return {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file() and path.name != "lock"}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("built")
+    result = symile_m3(
+        "build",
+        *TINY,
+        "--data",
+        "m3",
+        "--workers",
+        "2",
+        "--json",
+        "build.json",
+        cwd=root,
+        PYTHONWARNINGS="error",
+    )
+    assert result.returncode == 0, result.stderr
+    (root / "stdout.txt").write_text(result.stdout, encoding="utf-8")
+    (root / "stderr.txt").write_text(result.stderr, encoding="utf-8")
+    return root
+
+
+def test_says_what_came_out_and_what_is_next(built: Path) -> None:
+    stdout = (built / "stdout.txt").read_text(encoding="utf-8")
+    assert "train 24, val 8, test 8" in stdout
+    assert "1/2 = 0.5" in stdout
+    assert "1/6 = 0.1667" in stdout
+    assert stdout.splitlines()[-1] == "Next: symile-m3 train --data m3"
+    assert sorted(tars(built / "m3")) == [
+        "test-00000-of-00001.tar",
+        "train-00000-of-00001.tar",
+        "val-00000-of-00001.tar",
+    ]
+
+
+def test_progress_is_plain_lines_on_standard_error(built: Path) -> None:
+    stderr = (built / "stderr.txt").read_text(encoding="utf-8")
+    assert "Writing shards: 40/40 samples (100%), " in stderr
+    assert " samples/s, in " in stderr
+    assert "\x1b" not in stderr
+
+
+def test_figures(built: Path) -> None:
+    figures = json.loads((built / "build.json").read_text(encoding="utf-8"))
+    assert figures["samples"] == {"train": 24, "val": 8, "test": 8}
+    assert (figures["classes"], figures["languages"], figures["words"]) == (6, ["el", "en"], 2)
+    assert figures["bounds"] == {"text_only": 0.5, "audio_only": pytest.approx(1 / 6)}
+    assert figures["clips"] == 48
+    assert figures["bytes"] == sum(len(data) for data in tars(built / "m3").values())
+    assert figures["shards_built"] == figures["shards"] == 3
+
+
+def test_again_there_is_nothing_to_do(built: Path) -> None:
+    before = written(built / "m3")
+    result = symile_m3("build", *TINY, "--data", "m3", "--json", "-", cwd=built)
+    assert result.returncode == 0
+    assert "nothing to do" in result.stderr
+    assert json.loads(result.stdout)["shards_built"] == 0
+    assert written(built / "m3") == before
+
+
+def test_another_plan_is_refused_and_named(built: Path) -> None:
+    before = tars(built / "m3")
+    result = symile_m3("build", *TINY, "--classes", "7", "--seed", "3", "--data", "m3", cwd=built)
+    assert result.returncode == 1
+    message = error_of(result)
+    assert "classes 6 (asked: 7)" in message
+    assert "seed 0 (asked: 3)" in message
+    assert "--overwrite" in message
+    assert tars(built / "m3") == before
+
+
+def test_overwrite_builds_in_its_place(built: Path, tmp_path: Path) -> None:
+    shutil.copytree(built / "m3", tmp_path / "m3")
+    result = symile_m3("build", *TINY, "--seed", "2", "--overwrite", "--data", tmp_path / "m3")
+    assert result.returncode == 0, result.stderr
+    assert tars(tmp_path / "m3").keys() == tars(built / "m3").keys()
+    assert tars(tmp_path / "m3") != tars(built / "m3")
+    plan = json.loads((tmp_path / "m3" / ".symile" / "plan.json").read_text(encoding="utf-8"))
+    assert plan["config"]["seed"] == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "delay_s"),
+    [(signal.SIGINT, 130, 0.1), (signal.SIGINT, 130, None), (signal.SIGTERM, 143, None)],
+    ids=["ctrl-c while importing", "ctrl-c at work", "sigterm at work"],
+)
+def test_interrupted_it_goes_on(
+    built: Path, tmp_path: Path, number: signal.Signals, status: int, delay_s: float | None
+) -> None:
+    words = [str(SCRIPT), "build", *TINY, "--data", str(tmp_path / "m3"), "--workers", "2"]
+    process = subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
+    if delay_s is None:  # workers are at work once their first packs are there
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("m3/.symile/pool/images-*.tar")) and time.monotonic() < deadline:
+            time.sleep(0.005)
+    else:
+        time.sleep(delay_s)
+    os.killpg(process.pid, number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == status, stderr
+    assert stderr.splitlines()[-1] == "interrupted; run the same command again to go on"
+    assert "Traceback" not in stderr
+    result = symile_m3(*words[1:])
+    assert result.returncode == 0, result.stderr
+    assert tars(tmp_path / "m3") == tars(built / "m3")
