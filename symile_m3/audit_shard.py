@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from symile_m3.build import describe
-from symile_m3.errors import ShardError
+from symile_m3.errors import DamagedSampleError, ShardError
 from symile_m3.media import content_id
 from symile_m3.plan import SPLITS, Plan, load_plan
 from symile_m3.probes import Fact
@@ -100,7 +100,7 @@ def _samples(
             text = members["txt"].decode()
             if not isinstance(record, dict):
                 raise ValueError("json: not an object")
-        except ShardError as error:
+        except DamagedSampleError as error:
             yield str(error)
             continue
         except ValueError as error:

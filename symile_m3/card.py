@@ -64,7 +64,7 @@ def write_card(layout: DatasetLayout, plan: Plan, index: DatasetIndex) -> None:
 
 
 def build_command(config: PlanConfig) -> str:
-    """The command that builds the dataset of a configuration, but for rare settings that have no option."""
+    """The command that builds the dataset of a configuration, but for the size of its shards."""
     size = next((str(n) for n, codes in SETS.items() if codes == config.languages), None)
     options = {
         "langs": size or ",".join(config.languages),
@@ -72,6 +72,7 @@ def build_command(config: PlanConfig) -> str:
         "classes": config.classes,
         "images": config.images,
         "speech": config.speech,
+        "clips": ",".join(map(str, config.clips)),
         "names": config.names,
         **config.sizes,
         "split-by": config.split_by,

@@ -21,8 +21,7 @@ from symile_m3.progress import NoProgress, Progress
 from symile_m3.retrieval import QUERY, Retrieval, retrieve
 from symile_m3.seeds import generator
 from symile_m3.shards import missing_mask
-from symile_m3.towers.text import Tokeniser
-from symile_m3.train import TrainConfig, load_tensors, new_model
+from symile_m3.train import TrainConfig, load_tensors, new_model, new_tokeniser
 
 PATTERNS = {  # name -> which of (audio, text) is missing
     "both": (False, False),
@@ -84,7 +83,7 @@ def evaluate(
     missing: dict[str, Any] = {"p": missing_p}
     with progress.task("Evaluating", len(trained), "runs") as task:
         for run in trained:
-            tokeniser = Tokeniser(run.config.model.text_rows, run.config.model.text_ngram)
+            tokeniser = new_tokeniser(dataset, run.config)
             queries = Retrieval.of_split(dataset, features, "test", tokeniser, on_bad_sample)
             results[run.objective.name] = _complete(run, queries, dataset, bootstrap, seed)
             if missing_p is not None:
@@ -204,7 +203,7 @@ def _mean_rep(run: _Trained, dataset: Dataset, features: Features, modality: str
     expectation over the missing modality.
     """
     config = run.config
-    tokeniser = Tokeniser(config.model.text_rows, config.model.text_ngram)
+    tokeniser = new_tokeniser(dataset, config)
     total, count = torch.zeros(config.model.dim), 0
     for batch in open_loader(dataset, "train", tokeniser=tokeniser, batch_size=500, seed=config.seed):
         mask = features.clip_mask_NT

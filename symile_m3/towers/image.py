@@ -89,7 +89,8 @@ def view_of(pixels_3HW: Tensor, *key: object) -> Tensor:
     grey = pixels.mean(dim=0, keepdim=True)
     pixels = grey + (pixels - grey) * saturation
     mean = pixels.mean()
-    return ((mean + (pixels - mean) * contrast + 1) * brightness - 1).clamp(-1, 1)
+    view: Tensor = ((mean + (pixels - mean) * contrast + 1) * brightness - 1).clamp(-1, 1)
+    return view
 
 
 def pixel_views(image: NDArray[np.uint8], views: int, *key: object) -> Tensor:

@@ -1,14 +1,14 @@
-"""The text tower: words and their character n-grams, hashed to rows of one embedding table.
+"""The text tower: words, and hashed character n-grams of unknown ones, as rows of one embedding table.
 
-Suffixes: B batch, U distinct words of a batch, W words a text, D dimensions.
+Suffixes: B batch, E entries of all bags, R rows of the table, D dimensions.
 """
 
 from __future__ import annotations
 
-import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,79 +17,108 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenisedTexts:
-    """Texts as table rows: each distinct word once, and which words each text has.
+    """Texts as rows of the table.
 
     Attributes:
-        row_ids: all rows of word 0, then of word 1, ...
-        row_starts: (U,) where each word's rows begin.
-        word_ids: all words of text 0, then of text 1, ...
-        word_starts: (B,) where each text's words begin.
+        row_ids: (E,) all rows of text 0, then of text 1, ...
+        starts: (B,) where each text's rows begin.
         word_counts: (B,) words a text.
     """
 
     row_ids: Tensor
-    row_starts: Tensor
-    word_ids: Tensor
-    word_starts: Tensor
+    starts: Tensor
     word_counts: Tensor
 
 
 class Tokeniser:
-    """Splits texts at "_" and hashes each word, and each of its character n-grams, to a row.
+    """Splits texts at "_" and says which rows of the table stand for each word.
 
-    A word has two rows of its own, so that hardly any two words share both. Hashes are CRC-32: the same
-    on every machine.
+    A word of the vocabulary has a row of its own; a word outside it is the sum of its hashed character
+    n-grams. With `share_ngrams` the words of the vocabulary have their n-grams beside their own row, so that
+    related words share what they learn. Hashes are CRC-32: the same on every machine.
+
+    Args:
+        vocabulary: the words known beforehand; duplicates count once.
+        buckets: rows that n-grams are hashed to.
+        ngram: characters an n-gram.
+        share_ngrams: whether known words have n-grams too.
     """
 
-    def __init__(self, rows: int, ngram: int) -> None:
-        self.rows = rows
-        self.ngram = ngram
+    def __init__(self, vocabulary: Iterable[str], *, buckets: int, ngram: int = 3, share_ngrams: bool = False) -> None:
+        self._own = {word: row for row, word in enumerate(dict.fromkeys(vocabulary))}
+        self._buckets = buckets
+        self._ngram = ngram
+        self._share_ngrams = share_ngrams
         self._known: dict[str, list[int]] = {}
+
+    @property
+    def rows(self) -> int:
+        """Rows the table needs."""
+        return len(self._own) + self._buckets
 
     def rows_of(self, word: str) -> list[int]:
         """The table rows whose sum stands for a word."""
         if word not in self._known:
-            pieces = [f"1:{word}", f"2:{word}"]
-            if self.ngram:
+            rows = [self._own[word]] if word in self._own else []
+            if self._share_ngrams or not rows:
                 padded = f"<{word}>"
-                pieces += [f"n:{padded[i : i + self.ngram]}" for i in range(max(1, len(padded) - self.ngram + 1))]
-            self._known[word] = [zlib.crc32(piece.encode()) % self.rows for piece in pieces]
+                starts = range(max(1, len(padded) - self._ngram + 1))
+                grams = (padded[start : start + self._ngram] for start in starts)
+                rows += [len(self._own) + zlib.crc32(gram.encode()) % self._buckets for gram in grams]
+            self._known[word] = rows
         return self._known[word]
 
     def __call__(self, texts: Sequence[str]) -> TokenisedTexts:
-        seen: dict[str, int] = {}
-        word_ids: list[int] = []
-        counts: list[int] = []
-        for text in texts:
-            words = text.split("_")
-            counts.append(len(words))
-            word_ids += [seen.setdefault(word, len(seen)) for word in words]
-        rows = [self.rows_of(word) for word in seen]
-        sizes = torch.tensor([len(ids) for ids in rows])
-        word_counts = torch.tensor(counts)
+        """The rows of each text."""
+        words = [text.split("_") for text in texts]
+        rows = [[row for word in text for row in self.rows_of(word)] for text in words]
+        sizes = torch.tensor([len(text) for text in rows])
         return TokenisedTexts(
-            row_ids=torch.tensor([row for ids in rows for row in ids]),
-            row_starts=sizes.cumsum(0) - sizes,
-            word_ids=torch.tensor(word_ids),
-            word_starts=word_counts.cumsum(0) - word_counts,
-            word_counts=word_counts,
+            row_ids=torch.tensor([row for text in rows for row in text]),
+            starts=sizes.cumsum(0) - sizes,
+            word_counts=torch.tensor([len(text) for text in words]),
         )
 
 
+class BagSum(torch.autograd.Function):
+    """Sums of table rows, one bag a text; `embedding_bag` with a backward pass of the same speed.
+
+    The gradient of a row is the sum of the gradients of the texts it is in: a bag of sums again, over the
+    transposed lists. PyTorch's own backward for CPUs takes four times as long (docs/LAB.md).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table_RD: Tensor, row_ids_E: Tensor, starts_B: Tensor) -> Tensor:
+        """(B, D) sums."""
+        ctx.save_for_backward(row_ids_E, starts_B)
+        ctx.rows = len(table_RD)
+        return F.embedding_bag(row_ids_E, table_RD, starts_B, mode="sum")
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        """Gradient of the table, (R, D)."""
+        row_ids_E, starts_B = ctx.saved_tensors
+        sizes_B = torch.diff(starts_B, append=starts_B.new_tensor([len(row_ids_E)]))
+        text_ids_E = torch.repeat_interleave(torch.arange(len(starts_B), device=starts_B.device), sizes_B)
+        by_row_E = torch.argsort(row_ids_E, stable=True)
+        counts_R = torch.bincount(row_ids_E, minlength=ctx.rows)
+        starts_R = counts_R.cumsum(0) - counts_R
+        return F.embedding_bag(text_ids_E[by_row_E], grads[0].contiguous(), starts_R, mode="sum"), None, None
+
+
 class TextTower(nn.Module):
-    """Sum of the word embeddings of a text, scaled by the root of their number, then LayerNorm.
+    """Sum of the word embeddings of a text, divided by the root of their number, then LayerNorm.
 
     The order of the words says nothing (they are shuffled), so a bag loses nothing.
     """
 
     def __init__(self, rows: int, dim: int) -> None:
         super().__init__()
-        self.table = nn.Parameter(torch.randn(rows, dim) / math.sqrt(2))
+        self.table = nn.Parameter(torch.randn(rows, dim))
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, texts: TokenisedTexts) -> Tensor:
         """(B, D) representations."""
-        words_UD = F.embedding_bag(texts.row_ids, self.table, texts.row_starts, mode="sum")
-        sums_BD = F.embedding_bag(texts.word_ids, words_UD, texts.word_starts, mode="sum")
+        sums_BD: Tensor = BagSum.apply(self.table, texts.row_ids, texts.starts)
         rep_BD: Tensor = self.norm(sums_BD / texts.word_counts[:, None].sqrt())
         return rep_BD
