@@ -34,11 +34,11 @@ def class_count(value: str | int) -> int:
 
 
 def clip_counts(value: str | tuple[int, int, int]) -> tuple[int, int, int]:
-    """Three numbers: `320,40,60`."""
+    """Three numbers: `480,40,60`."""
     parts = value.split(",") if isinstance(value, str) else [str(count) for count in value]
     counts = tuple(int(part) for part in parts if part.strip().isdecimal())
     if len(parts) != 3 or len(counts) != 3 or min(counts) < 1:
-        raise typer.BadParameter(f"{value}: give three numbers, for train, val and test, such as 320,40,60")
+        raise typer.BadParameter(f"{value}: give three numbers, for train, val and test, such as 480,40,60")
     return counts[0], counts[1], counts[2]
 
 
@@ -58,7 +58,7 @@ def build(
     data: DataOption = DATA,
     seed: SeedOption = 0,
     workers: WorkersOption = None,
-    train: Annotated[int, typer.Option("--train", help="Training samples.", rich_help_panel=_SAMPLES)] = 16_000,
+    train: Annotated[int, typer.Option("--train", help="Training samples.", rich_help_panel=_SAMPLES)] = 20_000,
     val: Annotated[int, typer.Option("--val", help="Validation samples.", rich_help_panel=_SAMPLES)] = 2_000,
     test: Annotated[int, typer.Option("--test", help="Test samples.", rich_help_panel=_SAMPLES)] = 2_000,
     split_by: Annotated[
@@ -94,7 +94,7 @@ def build(
             help="Distinct clips a language for train, val and test, where they are synthesised.",
             rich_help_panel=_SOURCES,
         ),
-    ] = "320,40,60",
+    ] = "480,40,60",
     names: Annotated[
         str, typer.Option("--names", metavar="SOURCE", help="Class names: builtin.", rich_help_panel=_SOURCES)
     ] = "builtin",

@@ -92,12 +92,12 @@ def open_loader(
     tokeniser: Tokeniser,
     batch_size: int,
     seed: int,
+    training: bool = False,
     redraw: bool = False,
     missing_p: float = 0.0,
     on_bad_sample: str = "stop",
 ) -> Loader[Batch]:
-    """Batches of a split straight from its shards: shuffled and redrawn for training, in order otherwise."""
-    training = split == "train"
+    """Batches of a split straight from its shards: shuffled and full for training, all in order otherwise."""
     config = LoaderConfig(
         batch_size=batch_size,
         seed=seed,

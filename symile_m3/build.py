@@ -263,7 +263,9 @@ def build(
     layout = DatasetLayout(root)
     _check_directory(layout)
     if overwrite or not layout.plan.exists():
-        choose_lexicon(config, NoProgress())  # what cannot be built leaves the directory as it is
+        # What cannot be built leaves the directory as it is.
+        open_clip_pool(config.speech, clips=config.clips, seed=config.seed)
+        choose_lexicon(config, NoProgress())
     with _exclusive(layout):
         if overwrite:
             _clear(layout)

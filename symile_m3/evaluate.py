@@ -87,7 +87,8 @@ def evaluate(
             queries = Retrieval.of_split(dataset, features, "test", tokeniser, on_bad_sample)
             results[run.objective.name] = _complete(run, queries, dataset, bootstrap, seed)
             if missing_p is not None:
-                missing[run.objective.name] = _with_missing(run, queries, dataset, features, missing_p, seed)
+                fill = None if run.config.missing_p else _mean_reps(run, dataset, features, on_bad_sample)
+                missing[run.objective.name] = _with_missing(run, queries, fill, missing_p, seed)
             task.advance()
     report = {
         "dataset": _describe(dataset),
@@ -176,16 +177,14 @@ def bootstrap_interval(hits: Any, resamples: int, seed: int) -> list[float]:
 
 
 def _with_missing(
-    run: _Trained, queries: Retrieval, dataset: Dataset, features: Features, p: float, seed: int
+    run: _Trained, queries: Retrieval, fill: dict[str, Tensor] | None, p: float, seed: int
 ) -> dict[str, Any]:
-    """Accuracy overall and by what is left of the query."""
+    """Accuracy overall and by what is left of the query, with `fill` or the learned embeddings for the rest."""
     missing = {modality: torch.from_numpy(missing_mask(queries.keys, modality, p, seed)) for modality in QUERY}
-    learned = run.config.missing_p > 0
-    fill = None if learned else {modality: _mean_rep(run, dataset, features, modality) for modality in QUERY}
     hits = retrieve(run.model, run.objective, queries, (1,), missing=missing, fill=fill)[1].float()
     report: dict[str, Any] = {
         "overall": float(hits.mean()),
-        "fill": "learned embedding" if learned else "mean training representation",
+        "fill": "learned embedding" if fill is None else "mean training representation",
         "n": {},
     }
     for name, (no_audio, no_text) in PATTERNS.items():
@@ -196,23 +195,15 @@ def _with_missing(
 
 
 @torch.inference_mode()
-def _mean_rep(run: _Trained, dataset: Dataset, features: Features, modality: str) -> Tensor:
-    """Mean representation over the training samples, (D,).
+def _mean_reps(run: _Trained, dataset: Dataset, features: Features, on_bad_sample: str) -> dict[str, Tensor]:
+    """Mean representation of each query modality over all training samples, (D,).
 
     For a model that never saw a missing modality. The MIP is multilinear, so its value at the mean is its
     expectation over the missing modality.
     """
-    config = run.config
-    tokeniser = new_tokeniser(dataset, config)
-    total, count = torch.zeros(config.model.dim), 0
-    for batch in open_loader(dataset, "train", tokeniser=tokeniser, batch_size=500, seed=config.seed):
-        mask = features.clip_mask_NT
-        inputs = Inputs(
-            audio=features.clip_NF[batch.clip_rows].float() if modality == "audio" else None,
-            audio_mask_BT=None if mask is None else mask[batch.clip_rows],
-            text=batch.texts,
-        )
-        rep_BD = run.model.encode(modality, inputs)
-        total += rep_BD.sum(dim=0)
-        count += len(rep_BD)
-    return total / count
+    samples = Retrieval.of_split(dataset, features, "train", new_tokeniser(dataset, run.config), on_bad_sample)
+    totals = {modality: torch.zeros(run.config.model.dim, dtype=torch.float64) for modality in QUERY}
+    for inputs in samples.batches:
+        for modality, total_D in totals.items():
+            total_D += run.model.encode(modality, inputs).sum(dim=0, dtype=torch.float64)
+    return {modality: (total_D / len(samples)).float() for modality, total_D in totals.items()}

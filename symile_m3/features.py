@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,10 +33,12 @@ from symile_m3.shards import (
     write_bytes,
 )
 from symile_m3.towers import audio as audio_tower
+from symile_m3.towers import image as image_tower
 from symile_m3.towers.image import FEATURES, open_image_backbone, pixel_views
 
-_VERSION = 1  # of what this module computes: raise it when the same settings give other features
+_VERSION = 2  # of what this module computes: raise it when the same settings give other features
 _CHUNK = 32
+_MEDIA = ("jpg", "flac")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +59,8 @@ class FeatureConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.image not in image_tower.SPECS:
+            raise UsageError(f"image={self.image}: unknown image tower; known: {', '.join(image_tower.SPECS)}")
         if self.audio not in audio_tower.SPECS:
             raise UsageError(f"audio={self.audio}: unknown audio tower; known: {', '.join(audio_tower.SPECS)}")
         if self.image_views < 1 or self.audio_steps < 1:
@@ -110,8 +115,24 @@ class Features:
     clip_mask_NT: Tensor | None
 
 
+class _WholeReader(DatasetReader):
+    """A reader that refuses samples known to be damaged, whichever of their members is asked for."""
+
+    def __init__(self, root: Path, split: str) -> None:
+        super().__init__(root, split)
+        self.damaged: dict[int, DamagedSampleError] = {}
+
+    def read(self, i: int, fields: Sequence[str] | None = None) -> dict[str, bytes]:
+        if i in self.damaged:
+            raise self.damaged[i].with_traceback(None)
+        return super().read(i, fields)
+
+
 def open_dataset(data: Path, on_bad_sample: str = "stop", progress: Progress | None = None) -> Dataset:
     """Open a built dataset and list its media from the samples themselves.
+
+    With `on_bad_sample` "skip" all members of all samples are read ahead, so that a sample is either whole or
+    left out everywhere.
 
     Raises:
         NotBuiltError: there is none, or its build has not finished.
@@ -122,17 +143,18 @@ def open_dataset(data: Path, on_bad_sample: str = "stop", progress: Progress | N
     plan = load_plan(layout.plan)
     if not layout.index.exists():
         raise NotBuiltError(f"the build in {data} has not finished: run the same `symile-m3 build` again to go on")
-    readers = {split: DatasetReader(data, split) for split in SPLITS}
+    readers = {split: _WholeReader(data, split) for split in SPLITS}
     seen: dict[str, dict[str, tuple[int, tuple[str, int], set[str]]]] = {"image": {}, "clip": {}}
     bad = 0
     language_ids = {language: i for i, language in enumerate(plan.lexicon.languages)}
     for split, reader in readers.items():
         for i in range(len(reader)):
             try:
-                record = _record(reader, i)
-            except DamagedSampleError:
+                record = _record(reader, i, _MEDIA if on_bad_sample == "skip" else ())
+            except DamagedSampleError as error:
                 if on_bad_sample != "skip":
                     raise
+                reader.damaged[i] = error
                 bad += 1
                 continue
             groups = {"image": int(record["class_id"]), "clip": language_ids[record["lang"]]}
@@ -140,11 +162,17 @@ def open_dataset(data: Path, on_bad_sample: str = "stop", progress: Progress | N
                 media.setdefault(record[f"{kind}_id"], (groups[kind], (split, i), set()))[2].add(split)
     if bad and progress:
         progress.say(f"{bad} damaged samples are skipped")
-    return Dataset(plan=plan, layout=layout, readers=readers, images=_media(seen["image"]), clips=_media(seen["clip"]))
+    return Dataset(
+        plan=plan,
+        layout=layout,
+        readers=dict(readers),
+        images=_media(seen["image"]),
+        clips=_media(seen["clip"]),
+    )
 
 
-def _record(reader: DatasetReader, i: int) -> dict[str, Any]:
-    data = reader.read(i, ("json",))["json"]
+def _record(reader: DatasetReader, i: int, others: tuple[str, ...]) -> dict[str, Any]:
+    data = reader.read(i, ("json", *others))["json"]
     try:
         record: dict[str, Any] = decode_json(data)
         record["class_id"], record["lang"], record["image_id"], record["clip_id"]
@@ -182,8 +210,9 @@ def load_features(dataset: Dataset, config: FeatureConfig, progress: Progress) -
 def _fingerprint(dataset: Dataset, kind: str, config: FeatureConfig) -> str:
     own = {"images": ("image", "image_views", "seed"), "clips": ("audio", "audio_steps", "seed")}[kind]
     settings = {name: value for name, value in asdict(config).items() if name in own}
-    media = dataset.images if kind == "images" else dataset.clips
-    text = json.dumps([_VERSION, kind, dataset.plan.fingerprint, settings, len(media.row_of)], sort_keys=True)
+    media = dataset.images if kind == "images" else dataset.clips  # fewer where damaged samples are left out
+    rows = [[media_id, *sorted(splits)] for media_id, splits in zip(media.row_of, media.splits, strict=True)]
+    text = json.dumps([_VERSION, kind, dataset.plan.fingerprint, settings, rows], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -198,7 +227,10 @@ Arrays = dict[str, "np.ndarray[Any, np.dtype[Any]]"]
 
 def _cached(dataset: Dataset, kind: str, config: FeatureConfig, make: Callable[[], Arrays]) -> Arrays:
     path = dataset.layout.features / _fingerprint(dataset, kind, config) / f"{kind}.npz"
-    with contextlib.suppress(OSError, ValueError, EOFError), np.load(path, allow_pickle=False) as stored:
+    with (
+        contextlib.suppress(OSError, ValueError, EOFError, zipfile.BadZipFile),
+        np.load(path, allow_pickle=False) as stored,
+    ):
         return dict(stored)  # a damaged cache is made anew
     arrays = make()
     buffer = io.BytesIO()

@@ -28,21 +28,23 @@ class ModelConfig:
     Attributes:
         dim: D of the representations.
         image_hidden, image_dropout, image_noise: of the image head.
+        audio_hidden: width of the audio head's narrow middle.
         audio_noise: deviation of the noise on the standardised audio features while training.
         text_buckets: rows that character n-grams are hashed to.
         text_ngrams: whether known words share n-grams, beside a row of their own; unknown ones always have.
     """
 
-    dim: int = 1024
+    dim: int = 2048
     image_hidden: int = 512
     image_dropout: float = 0.3
     image_noise: float = 0.3
-    audio_noise: float = 0.5
+    audio_hidden: int = 32
+    audio_noise: float = 0.7
     text_buckets: int = 512
     text_ngrams: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("dim", "image_hidden", "text_buckets"):
+        for name in ("dim", "image_hidden", "audio_hidden", "text_buckets"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.image_dropout < 1 or min(self.image_noise, self.audio_noise) < 0:
@@ -97,9 +99,9 @@ class Model(nn.Module):
             noise=config.image_noise,
         )
         self.audio: AudioHead | ScratchAudioTower = (
-            ScratchAudioTower(config.dim)
+            ScratchAudioTower(config.audio_hidden, config.dim)
             if audio_features is None
-            else AudioHead(audio_features, config.dim, noise=config.audio_noise)
+            else AudioHead(audio_features, config.audio_hidden, config.dim, noise=config.audio_noise)
         )
         self.text = TextTower(text_rows, config.dim)
         self.log_scale = nn.Parameter(torch.tensor(objective.init_log_scale))

@@ -54,7 +54,7 @@ class PlanConfig:
     images: str = "emoji"
     speech: str = "espeak"
     names: str = "builtin"
-    clips: tuple[int, int, int] = (320, 40, 60)
+    clips: tuple[int, int, int] = (480, 40, 60)
     train: int
     val: int
     test: int

@@ -50,7 +50,7 @@ class TrainConfig:
 
     features: FeatureConfig = field(default_factory=FeatureConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
-    steps: int = 1500
+    steps: int = 1300
     epochs: float = 0.0
     batch_size: int = 512
     lr: float = 3e-2
@@ -116,7 +116,9 @@ def _parse(text: str, like: Any) -> Any:
 
 PRESETS = {
     "default": TrainConfig(),
-    "quickstart": TrainConfig(steps=500, features=FeatureConfig(image_views=2, audio_steps=500)),
+    "quickstart": TrainConfig(
+        steps=500, features=FeatureConfig(image_views=2, audio_steps=500), model=ModelConfig(dim=1024)
+    ),
 }
 
 
@@ -261,6 +263,7 @@ class Run:
             tokeniser=self.tokeniser,
             batch_size=config.batch_size,
             seed=config.seed,
+            training=True,
             redraw=config.redraw,
             missing_p=config.missing_p,
             on_bad_sample=on_bad_sample,

@@ -16,7 +16,7 @@ KNOWN = ("espeak",)
 def open_clip_pool(
     spec: str,
     *,
-    clips: tuple[int, int, int] = (320, 40, 60),
+    clips: tuple[int, int, int] = (480, 40, 60),
     seed: int = 0,
     forbidden: Mapping[str, frozenset[str]] | None = None,
 ) -> Pool:

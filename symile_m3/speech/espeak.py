@@ -63,7 +63,7 @@ class EspeakPool:
         UsageError: a count is less than 1.
     """
 
-    train: int = 320
+    train: int = 480
     val: int = 40
     test: int = 60
     seed: int = 0

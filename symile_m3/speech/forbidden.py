@@ -100,6 +100,7 @@ class NameFilter:
 def _words(text: str) -> list[str]:
     """Runs of letters, marks and digits, in one form."""
     folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = folded.replace("’", "ʼ").replace("'", "ʼ")  # spellings of one Ukrainian letter
     return "".join(
         character if unicodedata.category(character)[0] in "LMN" else " "
         for character in folded

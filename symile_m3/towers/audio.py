@@ -39,9 +39,12 @@ def mel_filters() -> Tensor:
 
 
 def log_mel(samples_NS: Tensor) -> Tensor:
-    """Log-mel energies of 16 kHz clips, (N, M, T) with T = S // HOP + 1."""
+    """Log-mel energies of 16 kHz clips, (N, M, T) with T = S // HOP + 1.
+
+    What lies outside a clip is silence, so that zeros behind its end change none of its frames.
+    """
     window = torch.hann_window(WINDOW)
-    spectrum = torch.stft(samples_NS, FFT, HOP, WINDOW, window, return_complex=True)
+    spectrum = torch.stft(samples_NS, FFT, HOP, WINDOW, window, pad_mode="constant", return_complex=True)
     return torch.log(mel_filters() @ spectrum.abs().square() + 1e-6)
 
 
@@ -62,7 +65,10 @@ def normalise(mels_NMT: Tensor, lengths_N: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class ConvNet(nn.Module):
-    """Four convolutions over time, then mean and deviation over the valid frames: (B, M, T) -> (B, F)."""
+    """Four convolutions over time, then mean and deviation over the valid frames: (B, M, T) -> (B, F).
+
+    What lies behind a clip's end is zeroed after each of them, so that padding changes nothing.
+    """
 
     def __init__(self, channels: int = 96) -> None:
         super().__init__()
@@ -77,13 +83,13 @@ class ConvNet(nn.Module):
 
     def forward(self, mels_BMT: Tensor, mask_BT: Tensor) -> Tensor:
         """Normalised log-mels and the mask of their valid frames to features (B, F)."""
-        x = mels_BMT
-        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+        x, mask_B1T = mels_BMT, mask_BT[:, None]
+        for convolution, norm, stride in zip(self.convolutions, self.norms, self.strides, strict=True):
             y = F.relu(norm(convolution(x)))
-            x = x + y if x.shape == y.shape else y
-        mask_B1T = mask_BT[:, None, :: math.prod(self.strides)]
+            mask_B1T = mask_B1T[:, :, ::stride]
+            x = (x + y if x.shape == y.shape else y) * mask_B1T
         count_B1 = mask_B1T.sum(dim=2)
-        mean_BF = (x * mask_B1T).sum(dim=2) / count_B1
+        mean_BF = x.sum(dim=2) / count_B1
         variance_BF = ((x - mean_BF[:, :, None]).square() * mask_B1T).sum(dim=2) / count_B1
         return torch.cat([mean_BF, (variance_BF + 1e-5).sqrt()], dim=1)
 
@@ -144,7 +150,7 @@ def fit_languages(
         head = nn.Sequential(nn.Dropout(0.3), nn.Linear(net.features, languages))
         parameters = [*net.parameters(), *head.parameters()]
         optimizer = torch.optim.AdamW(parameters, lr=3e-3, weight_decay=0.1, fused=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps, pct_start=0.2)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
         for _ in range(steps):
             rows = torch.randint(len(mels_NMT), (batch_size,), generator=random)
             logits = head(net(*augment(mels_NMT[rows].float(), mask_NT[rows], random)))
@@ -158,17 +164,28 @@ def fit_languages(
 
 
 class AudioHead(nn.Module):
-    """From frozen features to representations: standardised, noise while training, Linear, LayerNorm."""
+    """From frozen features to representations, through a narrow middle.
+
+    Standardised features, Gaussian noise while training, Linear to a few dimensions, LayerNorm, GELU, Linear,
+    LayerNorm. The narrow middle holds the language but not the clip: with a direct linear map the model
+    memorises which clips go with which images in a small dataset (docs/LAB.md).
+    """
 
     mean_F: Tensor
     std_F: Tensor
 
-    def __init__(self, features: int, dim: int, *, noise: float) -> None:
+    def __init__(self, features: int, hidden: int, dim: int, *, noise: float) -> None:
         super().__init__()
         self.noise = noise
         self.register_buffer("mean_F", torch.zeros(features))
         self.register_buffer("std_F", torch.ones(features))
-        self.layers = nn.Sequential(nn.Linear(features, dim), nn.LayerNorm(dim))
+        self.layers = nn.Sequential(
+            nn.Linear(features, hidden),
+            nn.LayerNorm(hidden),
+            nn.GELU(),
+            nn.Linear(hidden, dim),
+            nn.LayerNorm(dim),
+        )
 
     def standardise_by(self, features_NF: Tensor) -> None:
         """Take mean and deviation a dimension from the training set's features."""
@@ -187,10 +204,10 @@ class AudioHead(nn.Module):
 class ScratchAudioTower(nn.Module):
     """The net and its head, both trained by the objective: (B, M, T) log-mels -> (B, D)."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, hidden: int, dim: int) -> None:
         super().__init__()
         self.net = ConvNet()
-        self.head = nn.Sequential(nn.Linear(self.net.features, dim), nn.LayerNorm(dim))
+        self.head = AudioHead(self.net.features, hidden, dim, noise=0.0)
 
     def forward(self, mels_BMT: Tensor, mask_BT: Tensor) -> Tensor:
         """Representations; crops are augmented while training."""

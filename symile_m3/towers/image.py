@@ -20,6 +20,7 @@ from symile_m3.seeds import generator
 
 RESOLUTION_PX = 224
 FEATURES = 1280
+SPECS = ("efficientnet-lite0",)
 
 
 def open_image_backbone(spec: str) -> EfficientNetLite0:
@@ -28,8 +29,8 @@ def open_image_backbone(spec: str) -> EfficientNetLite0:
     Raises:
         UsageError: an unknown spec.
     """
-    if spec != "efficientnet-lite0":
-        raise UsageError(f"image={spec}: unknown image tower; known: efficientnet-lite0")
+    if spec not in SPECS:
+        raise UsageError(f"image={spec}: unknown image tower; known: {', '.join(SPECS)}")
     return EfficientNetLite0()
 
 
