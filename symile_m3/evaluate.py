@@ -15,10 +15,10 @@ from symile_m3.batches import open_loader
 from symile_m3.ceilings import measure_ceilings
 from symile_m3.errors import NotBuiltError, TrainingError, UsageError
 from symile_m3.features import Dataset, FeatureConfig, Features, feature_key, load_features, open_dataset
-from symile_m3.model import Inputs, Model, ModelConfig
+from symile_m3.model import Model, ModelConfig
 from symile_m3.objectives import OBJECTIVES, Objective
 from symile_m3.progress import NoProgress, Progress
-from symile_m3.retrieval import QUERY, Retrieval, retrieve
+from symile_m3.retrieval import QUERY, Retrieval, query_inputs, retrieve
 from symile_m3.seeds import generator
 from symile_m3.shards import missing_mask
 from symile_m3.train import TrainConfig, load_tensors, new_model, new_tokeniser
@@ -201,9 +201,14 @@ def _mean_reps(run: _Trained, dataset: Dataset, features: Features, on_bad_sampl
     For a model that never saw a missing modality. The MIP is multilinear, so its value at the mean is its
     expectation over the missing modality.
     """
-    samples = Retrieval.of_split(dataset, features, "train", new_tokeniser(dataset, run.config), on_bad_sample)
+    tokeniser = new_tokeniser(dataset, run.config)
     totals = {modality: torch.zeros(run.config.model.dim, dtype=torch.float64) for modality in QUERY}
-    for inputs in samples.batches:
+    count = 0
+    for batch in open_loader(
+        dataset, "train", tokeniser=tokeniser, batch_size=500, seed=run.config.seed, on_bad_sample=on_bad_sample
+    ):
+        inputs = query_inputs(batch, features)
         for modality, total_D in totals.items():
             total_D += run.model.encode(modality, inputs).sum(dim=0, dtype=torch.float64)
-    return {modality: (total_D / len(samples)).float() for modality, total_D in totals.items()}
+        count += len(batch.keys)
+    return {modality: (total_D / count).float() for modality, total_D in totals.items()}

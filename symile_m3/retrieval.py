@@ -57,7 +57,7 @@ class Retrieval:
         read: list[Batch] = list(loader)
         candidates = dataset.images.of_split(split)
         return cls(
-            batches=tuple(_query_inputs(batch, features) for batch in read),
+            batches=tuple(query_inputs(batch, features) for batch in read),
             image_NF=features.image_NVF[candidates, 0].float(),
             candidate_class_ids=dataset.images.group_ids[candidates],
             class_ids=torch.cat([batch.class_ids for batch in read]),
@@ -78,7 +78,8 @@ class Retrieval:
             start = stop
 
 
-def _query_inputs(batch: Batch, features: Features) -> Inputs:
+def query_inputs(batch: Batch, features: Features) -> Inputs:
+    """The towers' inputs for the (audio, text) of a batch."""
     mask = features.clip_mask_NT
     return Inputs(
         audio=features.clip_NF[batch.clip_rows].float(),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import math
+import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -238,6 +241,25 @@ def learning_rate(step: int, steps: int, warmup: float) -> float:
     return low + (high - low) * (1 - math.cos(math.pi * at)) / 2
 
 
+@contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until the block is done."""
+    if threading.current_thread() is not threading.main_thread():  # signals are handled in the main thread
+        yield
+        return
+    caught: list[int] = []
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, lambda number, frame: caught.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for caught_number in caught[:1]:
+        signal.raise_signal(caught_number)
+
+
 class Run:
     """One objective being trained."""
 
@@ -274,6 +296,8 @@ class Run:
         self.seconds = 0.0
         self.best: tuple[float, int] = (-1.0, 0)
         self.metrics: list[dict[str, float]] = []
+        self.losses: list[float] = []  # of the steps since the last evaluation
+        self.position = self.loader.state_dict()  # behind the batch of the last step; the loader reads ahead
 
     def _groups(self) -> list[dict[str, Any]]:
         config, model = self.config, self.model
@@ -296,21 +320,23 @@ class Run:
         self._restore()
         config = self.config
         every = max(1, config.steps // config.evaluations)
-        since, losses = time.perf_counter(), []
+        since, taken = time.perf_counter(), 0
         note = ""
         with progress.task(self.objective.name, config.steps, "steps", done=self.step) as task:
             batches = iter(self._batches())
             try:
-                while self.step < config.steps:
-                    losses.append(self._take_step(next(batches)))
-                    if self.step % every == 0 or self.step == config.steps:
+                while True:
+                    if self.losses and (self.step % every == 0 or self.step == config.steps):
                         elapsed = time.perf_counter() - since
+                        note = self._evaluate(taken * config.batch_size / elapsed)
                         self.seconds += elapsed
-                        note = self._evaluate(losses, len(losses) * config.batch_size / elapsed)
+                        since, taken = time.perf_counter(), 0
                         self._save()
-                        since, losses = time.perf_counter(), []
-                    else:
-                        note = note or self._note(losses[-1], math.nan, 0.0)
+                    if self.step == config.steps:
+                        break
+                    self._take_step(next(batches))
+                    taken += 1
+                    note = note or self._note(self.losses[-1], math.nan, 0.0)
                     task.advance(1, note)
             except KeyboardInterrupt:
                 self.seconds += time.perf_counter() - since
@@ -336,7 +362,7 @@ class Run:
         while True:
             yield from self.loader
 
-    def _take_step(self, batch: Batch) -> float:
+    def _take_step(self, batch: Batch) -> None:
         config = self.config
         random = torch.Generator().manual_seed(philox_key(config.seed, "step", self.step) % 2**63)
         for group in self.optimizer.param_groups:
@@ -355,15 +381,17 @@ class Run:
             )
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
-        self.optimizer.step()
-        self.model.clamp_scale()
-        self.step += 1
-        return value
+        with _held_back():
+            self.optimizer.step()
+            self.model.clamp_scale()
+            self.step += 1
+            self.losses.append(value)
+            self.position = self.loader.state_dict()
 
-    def _evaluate(self, losses: Sequence[float], samples_per_s: float) -> str:
+    def _evaluate(self, samples_per_s: float) -> str:
         """Measure the validation retrieval, keep the best weights, note the metrics."""
         top1 = float(retrieve(self.model, self.objective, self.validation, (1,))[1].float().mean())
-        loss = sum(losses) / len(losses)
+        loss = sum(self.losses) / len(self.losses)
         record = {
             "step": self.step,
             "loss": loss,
@@ -373,10 +401,13 @@ class Run:
         }
         if self.objective.bounds_total_correlation:
             record["bound_nats"] = total_correlation_bound(loss, self.config.batch_size)
-        self.metrics.append(record)
-        if top1 > self.best[0]:
-            self.best = (top1, self.step)
+        best = max(self.best, (top1, self.step), key=lambda found: found[0])
+        if best != self.best:
             _save_tensors(self.directory / "best.pt", {"model": self.model.state_dict(), "step": self.step})
+        with _held_back():
+            self.best = best
+            self.metrics.append(record)
+            self.losses = []
         return self._note(loss, top1, samples_per_s)
 
     def _note(self, loss: float, top1: float, samples_per_s: float) -> str:
@@ -391,11 +422,12 @@ class Run:
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "loader": self.loader.state_dict(),
+            "loader": self.position,
             "step": self.step,
             "seconds": self.seconds,
             "best": list(self.best),
             "metrics": self.metrics,
+            "losses": self.losses,
         }
         _save_tensors(self.directory / "last.pt", state)
         write_text(self.directory / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in self.metrics))
@@ -414,9 +446,10 @@ class Run:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.loader.load_state_dict(state["loader"])
+        self.position = state["loader"]
         self.step, self.seconds = state["step"], state["seconds"]
         self.best = (state["best"][0], state["best"][1])
-        self.metrics = state["metrics"]
+        self.metrics, self.losses = state["metrics"], state["losses"]
 
 
 def new_tokeniser(dataset: Dataset, config: TrainConfig) -> Tokeniser:
