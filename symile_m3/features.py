@@ -49,14 +49,14 @@ class FeatureConfig:
         image, audio: tower specs.
         image_views: views of each training image: as it is, then augmented ones.
         audio_steps: steps that the audio net is fitted for.
-        seed: of the augmented views and of the audio net.
+        feature_seed: of the augmented views and of the audio net.
     """
 
     image: str = "efficientnet-lite0"
     audio: str = "conv"
     image_views: int = 3
     audio_steps: int = 1000
-    seed: int = 0
+    feature_seed: int = 0
 
     def __post_init__(self) -> None:
         if self.image not in image_tower.SPECS:
@@ -208,7 +208,7 @@ def load_features(dataset: Dataset, config: FeatureConfig, progress: Progress) -
 
 
 def _fingerprint(dataset: Dataset, kind: str, config: FeatureConfig) -> str:
-    own = {"images": ("image", "image_views", "seed"), "clips": ("audio", "audio_steps", "seed")}[kind]
+    own = {"images": ("image", "image_views", "feature_seed"), "clips": ("audio", "audio_steps", "feature_seed")}[kind]
     settings = {name: value for name, value in asdict(config).items() if name in own}
     media = dataset.images if kind == "images" else dataset.clips  # fewer where damaged samples are left out
     rows = [[media_id, *sorted(splits)] for media_id, splits in zip(media.row_of, media.splits, strict=True)]
@@ -265,7 +265,7 @@ def _image_features(dataset: Dataset, config: FeatureConfig, progress: Progress)
                 pixel_views(
                     _read(dataset, media, row, "jpg", decode_image),
                     config.image_views if "train" in media.splits[row] else 1,
-                    config.seed,
+                    config.feature_seed,
                     ids[row],
                 )
                 for row in chunk
@@ -315,7 +315,7 @@ def _frozen_clip_features(
             mask_NT[train],
             dataset.clips.group_ids[train],
             steps=config.audio_steps,
-            seed=config.seed,
+            seed=config.feature_seed,
             on_step=task.advance,
         )
     with torch.inference_mode():

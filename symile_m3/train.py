@@ -53,7 +53,7 @@ class TrainConfig:
 
     features: FeatureConfig = field(default_factory=FeatureConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
-    steps: int = 1300
+    steps: int = 1200
     epochs: float = 0.0
     batch_size: int = 512
     lr: float = 3e-2
@@ -68,6 +68,10 @@ class TrainConfig:
     evaluations: int = 10
 
     def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UsageError(f"{item.name} {value}: a finite number")
         if self.steps < 0 or self.epochs < 0 or (self.steps == 0) == (self.epochs == 0):
             raise UsageError(f"{self.steps} steps and {self.epochs:g} epochs: give one of them, at least 1")
         if self.batch_size < 2:
@@ -76,6 +80,8 @@ class TrainConfig:
             raise UsageError(f"--missing-p {self.missing_p}: a probability from 0 to less than 1")
         if min(self.lr, self.image_lr, self.net_lr) <= 0 or not 0 < self.warmup < 1:
             raise UsageError("learning rates must be positive and warmup between 0 and 1")
+        if min(self.weight_decay, self.image_weight_decay) < 0:
+            raise UsageError("weight decay must not be negative")
         if self.seed < 0 or self.evaluations < 1:
             raise UsageError("the seed must not be negative and evaluations at least 1")
 
@@ -332,6 +338,7 @@ class Run:
                         self.seconds += elapsed
                         since, taken = time.perf_counter(), 0
                         self._save()
+                        task.advance(0, note)
                     if self.step == config.steps:
                         break
                     self._take_step(next(batches))
