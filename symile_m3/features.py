@@ -229,7 +229,8 @@ def _cached(dataset: Dataset, kind: str, config: FeatureConfig, make: Callable[[
     path = dataset.layout.features / _fingerprint(dataset, kind, config) / f"{kind}.npz"
     with (
         contextlib.suppress(OSError, ValueError, EOFError, zipfile.BadZipFile),
-        np.load(path, allow_pickle=False) as stored,
+        path.open("rb") as file,
+        np.load(file, allow_pickle=False) as stored,
     ):
         return dict(stored)  # a damaged cache is made anew
     arrays = make()

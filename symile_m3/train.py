@@ -21,7 +21,7 @@ from torch import Tensor
 from symile_m3.batches import Batch, open_loader, training_inputs
 from symile_m3.errors import TrainingError, UsageError
 from symile_m3.features import Dataset, FeatureConfig, Features, load_features, open_dataset
-from symile_m3.model import Model, ModelConfig
+from symile_m3.model import MODALITIES, Model, ModelConfig
 from symile_m3.objectives import Objective, get_objective, total_correlation_bound
 from symile_m3.progress import NoProgress, Progress
 from symile_m3.retrieval import Retrieval, retrieve
@@ -365,6 +365,11 @@ class Run:
         write_text(self.directory / "summary.json", json.dumps(asdict(summary), indent=2) + "\n")
         return summary
 
+    @property
+    def bounds_total_correlation(self) -> bool:
+        """Whether ln N - loss is a bound: not with missing modalities, where the loss averages over fewer anchors."""
+        return self.objective.bounds_total_correlation and not self.config.missing_p
+
     def _batches(self) -> Any:
         while True:
             yield from self.loader
@@ -379,7 +384,8 @@ class Run:
             # Dropout and noise know no generator; seeding them by the step makes a resumed run the same.
             torch.manual_seed(philox_key(config.seed, "dropout", self.step) % 2**63)
             reps_BD = self.model(training_inputs(batch, self.features, random))
-        loss: Tensor = self.objective.loss(reps_BD, self.model.log_scale, random)
+        observed = [~batch.missing[modality] for modality in MODALITIES] if batch.missing else None
+        loss: Tensor = self.objective.loss(reps_BD, self.model.log_scale, observed, random)
         value = loss.item()
         if not math.isfinite(value):
             raise TrainingError(
@@ -406,7 +412,7 @@ class Run:
             "val_top1": top1,
             "samples_per_s": samples_per_s,
         }
-        if self.objective.bounds_total_correlation:
+        if self.bounds_total_correlation:
             record["bound_nats"] = total_correlation_bound(loss, self.config.batch_size)
         best = max(self.best, (top1, self.step), key=lambda found: found[0])
         if best != self.best:
@@ -419,7 +425,7 @@ class Run:
 
     def _note(self, loss: float, top1: float, samples_per_s: float) -> str:
         parts = [f"loss {loss:.2f}"]
-        if self.objective.bounds_total_correlation:
+        if self.bounds_total_correlation:
             parts.append(f"TC >= {total_correlation_bound(loss, self.config.batch_size):.2f} nats")
         if math.isfinite(top1):
             parts += [f"val top-1 {top1:.3f}", f"{samples_per_s:,.0f} samples/s"]

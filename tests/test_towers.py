@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -68,6 +68,7 @@ def test_a_sine_peaks_in_its_band(hz: float) -> None:
     assert abs(int(energies.argmax()) - expected) <= 1
 
 
+@settings(deadline=None)
 @given(st.integers(600, 5000))
 def test_log_mels_have_one_frame_a_hop(samples: int) -> None:
     mels = log_mel(torch.zeros(2, samples))
@@ -269,7 +270,7 @@ def test_the_backbone_gives_an_image_the_same_features_in_any_batch() -> None:
     alone = backbone.features(pixels[1:2])[0]
     assert float(F.cosine_similarity(alone, features[1], dim=0)) > 0.995
     assert float(F.cosine_similarity(features[0], features[1], dim=0)) < 0.9
-    with pytest.raises(UsageError, match="^image=magic: unknown image tower; known: efficientnet-lite0$"):
+    with pytest.raises(UsageError, match=r"^image=magic: unknown image tower; known: efficientnet-lite0$"):
         open_image_backbone("magic")
 
 
@@ -296,6 +297,7 @@ def test_unknown_words_are_their_ngrams_and_nothing_else() -> None:
     assert shared.rows_of("cats") == tokeniser.rows_of("cats")
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.text("abγ犬", max_size=6), min_size=1, max_size=4), min_size=1, max_size=5))
 def test_texts_are_the_rows_of_their_words(texts: list[list[str]]) -> None:
     tokeniser = Tokeniser(["a", "ab", "γ犬"], buckets=16)

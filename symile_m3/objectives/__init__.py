@@ -33,14 +33,14 @@ class Objective:
 
     Attributes:
         name: as on the command line.
-        loss: (reps, log_scale, generator) -> () loss in nats.
+        loss: (reps, log_scale, observed masks or None, generator) -> () loss in nats.
         scores: (query reps, candidate reps) -> (Q, N).
         init_log_scale, max_log_scale: where the learned scale starts, and its clamp.
         bounds_total_correlation: whether ln N - loss bounds the total correlation from below.
     """
 
     name: str
-    loss: Callable[[Sequence[Tensor], Tensor, torch.Generator | None], Tensor]
+    loss: Callable[[Sequence[Tensor], Tensor, Sequence[Tensor] | None, torch.Generator | None], Tensor]
     scores: Callable[[Sequence[Tensor], Tensor], Tensor]
     init_log_scale: float
     max_log_scale: float
@@ -52,7 +52,9 @@ OBJECTIVES = {
     for objective in (
         Objective(
             name="symile",
-            loss=lambda reps, log_scale, generator: symile_loss(reps, log_scale, generator=generator),
+            loss=lambda reps, log_scale, observed, generator: symile_loss(
+                reps, log_scale, observed=observed, generator=generator
+            ),
             scores=symile_scores,
             # MIPs of LayerNormed representations are of the order of sqrt(D) for random ones, D for equal ones.
             init_log_scale=-4.0,
@@ -61,7 +63,7 @@ OBJECTIVES = {
         ),
         Objective(
             name="clip",
-            loss=lambda reps, log_scale, generator: clip_loss(reps, log_scale),
+            loss=lambda reps, log_scale, observed, generator: clip_loss(reps, log_scale, observed=observed),
             scores=clip_scores,
             init_log_scale=math.log(1 / 0.07),  # as in CLIP, and so is the clamp
             max_log_scale=math.log(100.0),

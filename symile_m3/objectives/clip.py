@@ -13,15 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from symile_m3.objectives.symile import check_reps
+from symile_m3.objectives.symile import anchored_cross_entropy, check_reps
 
 
-def clip_loss(reps_BD: Sequence[Tensor], log_scale: Tensor) -> Tensor:
+def clip_loss(reps_BD: Sequence[Tensor], log_scale: Tensor, *, observed: Sequence[Tensor] | None = None) -> Tensor:
     """Mean over the pairs of modalities, and over both directions, of the cross-entropy of the cosines.
 
     Args:
         reps_BD: one (B, D) a modality, at least two.
         log_scale: () logarithm of the factor that the cosines are multiplied by.
+        observed: one (B,) mask a modality, True where the representation is of something observed; the other
+            rows are candidates but no anchors. None for complete data.
 
     Returns:
         () loss in nats.
@@ -29,13 +31,16 @@ def clip_loss(reps_BD: Sequence[Tensor], log_scale: Tensor) -> Tensor:
     Raises:
         ValueError: shapes differ, or fewer than two modalities.
     """
-    batch, _ = check_reps(reps_BD)
-    labels_B = torch.arange(batch, device=reps_BD[0].device)
+    check_reps(reps_BD)
     scale = log_scale.exp()
     losses = []
-    for first_BD, second_BD in combinations([F.normalize(rep, dim=-1) for rep in reps_BD], 2):
-        logits_BB = first_BD @ second_BD.T * scale
-        losses += [F.cross_entropy(logits_BB, labels_B), F.cross_entropy(logits_BB.T, labels_B)]
+    units_BD = [F.normalize(rep, dim=-1) for rep in reps_BD]
+    for first, second in combinations(range(len(units_BD)), 2):
+        logits_BB = units_BD[first] @ units_BD[second].T * scale
+        losses += [
+            anchored_cross_entropy(logits_BB, observed[first] if observed else None),
+            anchored_cross_entropy(logits_BB.T, observed[second] if observed else None),
+        ]
     return torch.stack(losses).mean()
 
 

@@ -46,7 +46,29 @@ def derangement(size: int, generator: torch.Generator | None = None) -> Tensor:
     return result
 
 
-def symile_loss(reps_BD: Sequence[Tensor], log_scale: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+def anchored_cross_entropy(logits_BN: Tensor, observed_B: Tensor | None) -> Tensor:
+    """Mean cross-entropy with the positives on the diagonal, over the rows whose anchor is observed.
+
+    A missing anchor is the same embedding for every sample: there is nothing in it to tell the positive by.
+
+    Args:
+        logits_BN: (B, N) with N >= B.
+        observed_B: (B,) True where the anchor is observed; None for all.
+    """
+    labels_B = torch.arange(len(logits_BN), device=logits_BN.device)
+    if observed_B is None:
+        return F.cross_entropy(logits_BN, labels_B)
+    losses_B = F.cross_entropy(logits_BN, labels_B, reduction="none")
+    return (losses_B * observed_B).sum() / observed_B.sum().clamp_min(1)
+
+
+def symile_loss(
+    reps_BD: Sequence[Tensor],
+    log_scale: Tensor,
+    *,
+    observed: Sequence[Tensor] | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
     """Symile with O(N) negatives, averaged over the anchors.
 
     Each modality is the anchor in turn. Its B candidates are its positive and, for every other row j, the
@@ -56,6 +78,8 @@ def symile_loss(reps_BD: Sequence[Tensor], log_scale: Tensor, *, generator: torc
     Args:
         reps_BD: one (B, D) a modality, at least two.
         log_scale: () logarithm of the factor that the MIPs are multiplied by.
+        observed: one (B,) mask a modality, True where the representation is of something observed and not
+            the embedding of a missing one; such rows are candidates but no anchors. None for complete data.
         generator: of the shuffles.
 
     Returns:
@@ -67,7 +91,6 @@ def symile_loss(reps_BD: Sequence[Tensor], log_scale: Tensor, *, generator: torc
     batch, _ = check_reps(reps_BD)
     scale = log_scale.exp()
     eye_BN = torch.eye(batch, dtype=torch.bool, device=reps_BD[0].device)
-    labels_B = torch.arange(batch, device=reps_BD[0].device)
     positives_B = mip(reps_BD)
     losses = []
     for anchor, anchor_BD in enumerate(reps_BD):
@@ -77,7 +100,7 @@ def symile_loss(reps_BD: Sequence[Tensor], log_scale: Tensor, *, generator: torc
             shuffle = derangement(batch, generator).to(rep.device)
             candidates_ND = candidates_ND * rep[shuffle]
         logits_BN = torch.where(eye_BN, positives_B[:, None], anchor_BD @ candidates_ND.T) * scale
-        losses.append(F.cross_entropy(logits_BN, labels_B))
+        losses.append(anchored_cross_entropy(logits_BN, observed[anchor] if observed else None))
     return torch.stack(losses).mean()
 
 
