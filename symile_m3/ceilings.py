@@ -53,7 +53,7 @@ def measure_ceilings(dataset: Dataset, features: Features, key: str, *, seed: in
 
 
 def _image_ceiling(dataset: Dataset, features: Features, seed: int) -> float:
-    train, test = dataset.images.of_split("train"), dataset.images.of_split("test")
+    train, test = dataset.images.of_split("train"), dataset.candidates("test")
     views = features.image_NVF.shape[1]
     inputs = features.image_NVF[train].float().flatten(0, 1)
     labels = dataset.images.group_ids[train].repeat_interleave(views)

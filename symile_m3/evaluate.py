@@ -134,7 +134,7 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
         "classes": len(dataset.plan.lexicon),
         "split_by": config.split_by,
         "text": config.text,
-        "test_images": len(dataset.images.of_split("test")),
+        "test_images": len(dataset.candidates("test")),
         "fingerprint": dataset.plan.fingerprint,
     }
 

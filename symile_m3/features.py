@@ -98,6 +98,21 @@ class Dataset:
     images: Media
     clips: Media
 
+    def candidates(self, split: str) -> Tensor:
+        """Rows of the images that queries of a split are answered from: all that the plan has for the split.
+
+        Not only those its samples happen to use: how many images of a class are among those would tell how
+        often the class is asked for. (An image that no sample of any split uses is not in the shards.)
+        """
+        return torch.tensor(
+            [
+                self.images.row_of[image.id]
+                for image in self.plan.images
+                if image.id in self.images.row_of
+                and (self.plan.config.split_by == "sample" or image.recipe.split == split)
+            ]
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Features:

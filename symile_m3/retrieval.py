@@ -1,6 +1,6 @@
 """Retrieval of the image from audio and text: the queries of a split against all of its images.
 
-A query is the (audio, text) of a sample; the candidates are the distinct images of the split. Retrieval is
+A query is the (audio, text) of a sample; the candidates are the images of the split. Retrieval is
 right when the retrieved image has the query's class. Suffixes: Q queries, N candidates, D dimensions.
 """
 
@@ -55,7 +55,7 @@ class Retrieval:
             dataset, split, tokeniser=tokeniser, batch_size=_BATCH, seed=0, on_bad_sample=on_bad_sample
         )
         read: list[Batch] = list(loader)
-        candidates = dataset.images.of_split(split)
+        candidates = dataset.candidates(split)
         return cls(
             batches=tuple(query_inputs(batch, features) for batch in read),
             image_NF=features.image_NVF[candidates, 0].float(),

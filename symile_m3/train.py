@@ -221,8 +221,8 @@ def _check_run(directory: Path, dataset: Dataset, config: TrainConfig, overwrite
             (directory / name).unlink(missing_ok=True)
     if path.exists():
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            found = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
             raise TrainingError(f"{path}: unreadable ({error}); train again with --overwrite") from error
         differences = [
             f"{name} {found.get(name)} (asked: {record[name]})" for name in record if found.get(name) != record[name]
@@ -408,7 +408,7 @@ class Run:
         record = {
             "step": self.step,
             "loss": loss,
-            "log_scale": float(self.model.log_scale),
+            "log_scale": self.model.log_scale.item(),
             "val_top1": top1,
             "samples_per_s": samples_per_s,
         }

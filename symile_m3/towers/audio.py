@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from symile_m3.seeds import philox_key
+from symile_m3.towers.head import Head
 
 SAMPLE_RATE_HZ = 16_000
 FFT = 512
@@ -163,42 +164,23 @@ def fit_languages(
     return net.eval()
 
 
-class AudioHead(nn.Module):
+class AudioHead(Head):
     """From frozen features to representations, through a narrow middle.
 
-    Standardised features, Gaussian noise while training, Linear to a few dimensions, LayerNorm, GELU, Linear,
-    LayerNorm. The narrow middle holds the language but not the clip: with a direct linear map the model
-    memorises which clips go with which images in a small dataset (docs/LAB.md).
+    Linear to a few dimensions, LayerNorm, GELU, Linear, LayerNorm. The narrow middle holds the language but
+    not the clip: with a direct linear map the model memorises which clips go with which images in a small
+    dataset (docs/LAB.md).
     """
 
-    mean_F: Tensor
-    std_F: Tensor
-
     def __init__(self, features: int, hidden: int, dim: int, *, noise: float) -> None:
-        super().__init__()
-        self.noise = noise
-        self.register_buffer("mean_F", torch.zeros(features))
-        self.register_buffer("std_F", torch.ones(features))
-        self.layers = nn.Sequential(
+        layers = nn.Sequential(
             nn.Linear(features, hidden),
             nn.LayerNorm(hidden),
             nn.GELU(),
             nn.Linear(hidden, dim),
             nn.LayerNorm(dim),
         )
-
-    def standardise_by(self, features_NF: Tensor) -> None:
-        """Take mean and deviation a dimension from the training set's features."""
-        self.mean_F.copy_(features_NF.mean(dim=0))
-        self.std_F.copy_(features_NF.std(dim=0).clamp_min(1e-5))
-
-    def forward(self, features_BF: Tensor) -> Tensor:
-        """(B, F) -> (B, D)."""
-        x_BF = (features_BF - self.mean_F) / self.std_F
-        if self.training and self.noise:
-            x_BF = x_BF + self.noise * torch.randn_like(x_BF)
-        rep_BD: Tensor = self.layers(x_BF)
-        return rep_BD
+        super().__init__(features, layers, noise=noise)
 
 
 class ScratchAudioTower(nn.Module):

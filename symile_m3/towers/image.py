@@ -1,6 +1,6 @@
 """The image tower: a frozen pretrained backbone, run ahead of training, and a trained head.
 
-Suffixes: N images, V views, H W pixels, F features, B batch, D dimensions.
+Suffixes: N images, V views, H W pixels, F features.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from symile_m3.errors import UsageError
 from symile_m3.seeds import generator
+from symile_m3.towers.head import Head
 
 RESOLUTION_PX = 224
 FEATURES = 1280
@@ -127,37 +128,18 @@ def pixel_views(image: NDArray[np.uint8], views: int, *key: object) -> Tensor:
     return torch.stack([clean] + [view_of(clean, view, *key) for view in range(1, views)])
 
 
-class ImageHead(nn.Module):
+class ImageHead(Head):
     """From frozen features to representations, regularised to hold for drawings it has not seen.
 
-    Standardised features, Gaussian noise while training, dropout, Linear, LayerNorm, Linear, LayerNorm.
+    Dropout, Linear, LayerNorm, Linear, LayerNorm.
     """
 
-    mean_F: Tensor
-    std_F: Tensor
-
     def __init__(self, features: int, hidden: int, dim: int, *, dropout: float, noise: float) -> None:
-        super().__init__()
-        self.noise = noise
-        self.register_buffer("mean_F", torch.zeros(features))
-        self.register_buffer("std_F", torch.ones(features))
-        self.layers = nn.Sequential(
+        layers = nn.Sequential(
             nn.Dropout(dropout),
             nn.Linear(features, hidden),
             nn.LayerNorm(hidden),
             nn.Linear(hidden, dim),
             nn.LayerNorm(dim),
         )
-
-    def standardise_by(self, features_NF: Tensor) -> None:
-        """Take mean and deviation a dimension from the training set's features."""
-        self.mean_F.copy_(features_NF.mean(dim=0))
-        self.std_F.copy_(features_NF.std(dim=0).clamp_min(1e-5))
-
-    def forward(self, features_BF: Tensor) -> Tensor:
-        """(B, F) -> (B, D)."""
-        x_BF = (features_BF - self.mean_F) / self.std_F
-        if self.training and self.noise:
-            x_BF = x_BF + self.noise * torch.randn_like(x_BF)
-        rep_BD: Tensor = self.layers(x_BF)
-        return rep_BD
+        super().__init__(features, layers, noise=noise)
