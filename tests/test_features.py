@@ -93,6 +93,16 @@ def test_media_are_those_of_the_samples(kind: str, data: Path, dataset: Dataset)
     assert sum(len(media.of_split(split)) for split in SPLITS) == len(splits)  # split by media
 
 
+def test_candidates_are_the_images_of_the_split(dataset: Dataset) -> None:
+    by_media = {split: dataset.candidates(split).tolist() for split in SPLITS}
+    for split in SPLITS:
+        assert sorted(by_media[split]) == dataset.images.of_split(split).tolist()
+    config = replace(dataset.plan.config, split_by="sample")
+    by_sample = replace(dataset, plan=replace(dataset.plan, config=config))
+    for split in SPLITS:  # an image that training samples use is a candidate too
+        assert sorted(by_sample.candidates(split).tolist()) == list(range(len(dataset.images.row_of)))
+
+
 def test_image_features_are_those_of_each_image(dataset: Dataset, features: Features) -> None:
     backbone = open_image_backbone(CONFIG.image)
     assert features.image_NVF.shape == (len(dataset.images.row_of), 2, 1280)

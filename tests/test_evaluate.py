@@ -1,0 +1,316 @@
+"""Evaluation: the figures, the intervals, and what stands for a missing modality."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from symile_m3.ceilings import Ceilings, measure_ceilings
+from symile_m3.errors import NotBuiltError, TrainingError, UsageError
+from symile_m3.evaluate import PATTERNS, bootstrap_interval, evaluate
+from symile_m3.features import Dataset, FeatureConfig, Features, load_features, open_dataset
+from symile_m3.model import Inputs, Model, ModelConfig
+from symile_m3.objectives import OBJECTIVES
+from symile_m3.progress import NoProgress
+from symile_m3.retrieval import Retrieval
+from symile_m3.shards import DatasetLayout, DatasetReader, decode_json, missing_mask
+from symile_m3.train import TrainConfig, new_model, new_tokeniser, train
+
+SMALL = TrainConfig(
+    features=FeatureConfig(image_views=1, audio_steps=2),
+    model=ModelConfig(dim=16, image_hidden=16, text_buckets=16),
+    steps=8,
+    batch_size=16,
+    evaluations=2,
+)
+
+
+@pytest.fixture(scope="module")
+def data(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shutil.copytree(tiny_dataset, tmp_path_factory.mktemp("evaluate") / "data")
+
+
+@pytest.fixture(scope="module")
+def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both objectives trained on complete samples."""
+    directory = tmp_path_factory.mktemp("runs")
+    train(data, directory, config=SMALL)
+    return directory
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ceilings() -> Iterator[Ceilings]:
+    """Given, not measured: a classifier of 1,280 features takes as long as all else here."""
+    given = Ceilings(image=0.75, language=0.5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("symile_m3.evaluate.measure_ceilings", lambda dataset, features, key: given)
+        yield given
+
+
+@pytest.fixture(scope="module")
+def report(data: Path, runs: Path) -> dict[str, Any]:
+    return evaluate(data, runs, missing_p=0.5, bootstrap=200)
+
+
+@pytest.fixture(scope="module")
+def dataset(data: Path) -> Dataset:
+    return open_dataset(data)
+
+
+@pytest.fixture(scope="module")
+def features(dataset: Dataset) -> Features:
+    return load_features(dataset, SMALL.features, NoProgress())
+
+
+# ---- the report
+
+
+def test_the_report_has_its_keys_and_is_json(report: dict[str, Any], dataset: Dataset, ceilings: Ceilings) -> None:
+    assert json.loads(json.dumps(report)) == report
+    assert list(report) == ["dataset", "bounds", "results", "missing"]
+    expected = {"languages": 2, "words": 2, "classes": 8, "split_by": "media"}
+    assert {name: report["dataset"][name] for name in expected} == expected
+    assert report["dataset"]["fingerprint"] == dataset.plan.fingerprint
+    assert report["bounds"]["text_only"] == 1 / 2
+    assert report["bounds"]["audio_only"] == 1 / 8
+    assert report["bounds"]["image_ceiling"] == ceilings.image
+    assert report["bounds"]["language_ceiling"] == ceilings.language
+    assert list(report["results"]) == ["symile", "clip"]
+    for result in report["results"].values():
+        assert {"top1", "ci95", "top5", "by_language", "n"} <= result.keys()
+        assert result["n"] == 16
+        assert 0 <= result["ci95"][0] <= result["top1"] <= result["ci95"][1] <= 1
+        assert result["top1"] <= result["top5"]
+        assert result["trained_with_missing_p"] == 0
+    assert list(report["missing"]) == ["p", "symile", "clip"]
+    assert report["missing"]["p"] == 0.5
+
+
+def test_the_mean_over_languages_is_the_whole(report: dict[str, Any], data: Path) -> None:
+    reader = DatasetReader(data, "test")
+    spoken = [decode_json(reader.read(i)["json"])["lang"] for i in range(len(reader))]
+    for result in report["results"].values():
+        assert sorted(result["by_language"]) == sorted(set(spoken))
+        total = sum(share * spoken.count(language) for language, share in result["by_language"].items())
+        assert total / len(spoken) == pytest.approx(result["top1"])
+
+
+def test_patterns_partition_the_queries(report: dict[str, Any], data: Path) -> None:
+    reader = DatasetReader(data, "test")
+    keys = [reader.key(i) for i in range(len(reader))]
+    no_audio, no_text = (missing_mask(keys, modality, 0.5, 0) for modality in ("audio", "text"))
+    counts = {
+        "both": int((~no_audio & ~no_text).sum()),
+        "text_only": int((no_audio & ~no_text).sum()),
+        "audio_only": int((~no_audio & no_text).sum()),
+        "none": int((no_audio & no_text).sum()),
+    }
+    assert list(counts) == list(PATTERNS)
+    assert sum(counts.values()) == 16
+    assert all(counts.values())
+    for name in ("symile", "clip"):
+        missing = report["missing"][name]
+        assert missing["n"] == counts
+        total = sum(missing[pattern] * count for pattern, count in counts.items())
+        assert total / 16 == pytest.approx(missing["overall"])
+        assert missing["fill"] == "mean training representation"
+
+
+def test_nothing_missing_is_the_complete_result(report: dict[str, Any], data: Path, runs: Path) -> None:
+    complete = evaluate(data, runs, missing_p=0.0, bootstrap=200)
+    assert complete["results"] == report["results"]
+    for name in ("symile", "clip"):
+        missing = complete["missing"][name]
+        assert missing["overall"] == missing["both"] == pytest.approx(report["results"][name]["top1"])
+        assert missing["text_only"] is missing["audio_only"] is missing["none"] is None
+    assert "missing" not in evaluate(data, runs, bootstrap=10)
+
+
+# ---- what stands for a missing modality
+
+
+def loaded(runs: Path, name: str, config: TrainConfig, dataset: Dataset, features: Features) -> Model:
+    model = new_model(dataset, features, OBJECTIVES[name], config)
+    model.load_state_dict(torch.load(runs / name / "best.pt", weights_only=True)["model"])
+    return model.eval()
+
+
+@torch.no_grad()
+def reps_of(model: Model, dataset: Dataset, features: Features, split: str, config: TrainConfig) -> dict[str, Tensor]:
+    """Representations of audio and text of every sample of a split, and of its candidate images, in float64."""
+    tokeniser = new_tokeniser(dataset, config)
+    reader = dataset.readers[split]
+    records = [decode_json(reader.read(i)["json"]) for i in range(len(reader))]
+    rows = [dataset.clips.row_of[record["clip_id"]] for record in records]
+    images = features.image_NVF[dataset.candidates(split), 0].float()
+    return {
+        "image": model.encode("image", Inputs(image_BF=images)).double(),
+        "audio": model.encode("audio", Inputs(audio=features.clip_NF[rows].float())).double(),
+        "text": model.encode("text", Inputs(text=tokeniser(["_".join(r["words"]) for r in records]))).double(),
+    }
+
+
+def by_pattern(hits: Tensor, no_audio: Tensor, no_text: Tensor) -> dict[str, float]:
+    return {
+        "overall": float(hits.double().mean()),
+        **{
+            name: float(hits[(no_audio == audio) & (no_text == text)].double().mean())
+            for name, (audio, text) in PATTERNS.items()
+        },
+    }
+
+
+def test_the_mean_is_the_expectation_over_the_training_samples(
+    report: dict[str, Any], runs: Path, dataset: Dataset, features: Features
+) -> None:
+    """What is missing is averaged over: the score is the mean of the MIPs with every training sample's."""
+    model = loaded(runs, "symile", SMALL, dataset, features)
+    known = reps_of(model, dataset, features, "train", SMALL)
+    query = reps_of(model, dataset, features, "test", SMALL)
+    assert len(known["audio"]) == len(known["text"]) == 64
+    task = Retrieval.of_split(dataset, features, "test", new_tokeniser(dataset, SMALL))
+    no_audio, no_text = (torch.from_numpy(missing_mask(task.keys, name, 0.5, 0)) for name in ("audio", "text"))
+    hits = []
+    for q in range(len(task)):
+        audios = known["audio"] if no_audio[q] else query["audio"][q : q + 1]
+        texts = known["text"] if no_text[q] else query["text"][q : q + 1]
+        products = torch.einsum("ad,td,nd->atn", audios, texts, query["image"])
+        best = int(products.mean(dim=(0, 1)).argmax())
+        hits.append(bool(task.candidate_class_ids[best] == task.class_ids[q]))
+    expected = by_pattern(torch.tensor(hits), no_audio, no_text)
+    assert {name: report["missing"]["symile"][name] for name in expected} == pytest.approx(expected)
+
+
+def test_a_model_trained_with_missingness_uses_what_it_learned(
+    data: Path, dataset: Dataset, features: Features, tmp_path: Path
+) -> None:
+    config = replace(SMALL, missing_p=0.4)
+    train(data, tmp_path, objectives=["symile"], config=config)
+    report = evaluate(data, tmp_path, missing_p=0.5, bootstrap=10)
+    assert report["results"]["symile"]["trained_with_missing_p"] == 0.4
+    assert list(report["results"]) == ["symile"]
+    missing = report["missing"]["symile"]
+    assert missing["fill"] == "learned embedding"
+    model = loaded(tmp_path, "symile", config, dataset, features)
+    query = reps_of(model, dataset, features, "test", config)
+    task = Retrieval.of_split(dataset, features, "test", new_tokeniser(dataset, config))
+    masks = {name: torch.from_numpy(missing_mask(task.keys, name, 0.5, 0)) for name in ("audio", "text")}
+    for name, mask in masks.items():
+        query[name][mask] = model.missing_embedding(name).detach().double()
+    best = (query["audio"] * query["text"] @ query["image"].T).argmax(dim=1)
+    expected = by_pattern(task.candidate_class_ids[best] == task.class_ids, masks["audio"], masks["text"])
+    assert {pattern: missing[pattern] for pattern in expected} == pytest.approx(expected)
+
+
+# ---- intervals
+
+
+def hits_of(right: int, n: int) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    return np.arange(n) < right
+
+
+@pytest.mark.parametrize(("right", "n"), [(1, 10), (30, 100), (50, 100), (99, 100), (640, 1000)])
+def test_the_interval_holds_the_mean_and_is_drawn_from_the_seed(right: int, n: int) -> None:
+    low, high = bootstrap_interval(hits_of(right, n), 1000, 0)
+    assert 0 <= low < right / n < high <= 1
+    assert bootstrap_interval(hits_of(right, n), 1000, 0) == [low, high]
+    assert bootstrap_interval(hits_of(0, n), 1000, 0) == [0.0, 0.0]
+    assert bootstrap_interval(hits_of(n, n), 1000, 0) == [1.0, 1.0]
+
+
+def test_the_interval_shrinks_with_the_root_of_the_queries() -> None:
+    widths = []
+    for n in (100, 400, 1600, 6400):
+        low, high = bootstrap_interval(hits_of(n * 3 // 10, n), 4000, 0)
+        widths.append(high - low)
+        assert high - low == pytest.approx(2 * 1.96 * (0.3 * 0.7 / n) ** 0.5, rel=0.15)
+    assert widths == sorted(widths, reverse=True)
+
+
+@pytest.mark.parametrize(("right", "n"), [(37, 100), (6, 60)])
+def test_the_interval_is_that_of_resampled_queries(right: int, n: int) -> None:
+    hits = hits_of(right, n)
+    rows = np.random.default_rng(1).integers(0, n, size=(20_000, n))
+    expected = np.quantile(hits[rows].mean(axis=1), [0.025, 0.975])
+    assert bootstrap_interval(hits, 20_000, 0) == pytest.approx(expected.tolist(), abs=1.5 / n)
+
+
+# ---- ceilings
+
+
+@pytest.mark.parametrize(("told", "reached"), [(1.0, (0.9, 1.0)), (0.0, (0.0, 0.6))])
+def test_ceilings_are_what_the_features_tell(
+    told: float, reached: tuple[float, float], dataset: Dataset, tmp_path: Path
+) -> None:
+    """Features that are the class or language itself, and features of noise; 8 classes and 2 languages."""
+
+    def telling(ids: Tensor, groups: int, seed: int) -> Tensor:
+        noise = torch.randn(len(ids), groups, generator=torch.Generator().manual_seed(seed))
+        return told * torch.nn.functional.one_hot(ids, groups) + 0.1 * noise
+
+    features = Features(
+        image_NVF=telling(dataset.images.group_ids, 8, 0)[:, None],
+        clip_NF=telling(dataset.clips.group_ids, 2, 1),
+        clip_mask_NT=None,
+    )
+    own = replace(dataset, layout=DatasetLayout(tmp_path))
+    found = measure_ceilings(own, features, "key")
+    low, high = reached
+    assert low <= found.image <= high
+    if told:
+        assert found.language is not None
+        assert found.language >= low
+    kept = measure_ceilings(own, replace(features, image_NVF=torch.zeros(0)), "key")  # read, not measured again
+    assert kept == found
+    scratch = replace(features, clip_mask_NT=torch.ones(1))
+    assert measure_ceilings(own, scratch, "another key").language is None
+
+
+# ---- what cannot be evaluated
+
+
+def test_arguments_out_of_range(data: Path, runs: Path) -> None:
+    for p in (-0.1, 1.0, 1.5, float("nan")):
+        with pytest.raises(UsageError, match=r"^--missing-p .*: a probability from 0 to less than 1$"):
+            evaluate(data, runs, missing_p=p)
+    with pytest.raises(UsageError, match=r"^--bootstrap 0: at least one resample$"):
+        evaluate(data, runs, bootstrap=0)
+
+
+def test_what_must_come_first(data: Path, runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotBuiltError, match="symile-m3 build"):
+        evaluate(tmp_path, runs)
+    with pytest.raises(NotBuiltError, match="symile-m3 train"):
+        evaluate(data, tmp_path)
+
+
+def test_a_run_of_another_dataset_is_refused(data: Path, runs: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(runs, tmp_path / "runs")
+    path = copy / "symile" / "config.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"fingerprint": "f" * 32}))
+    with pytest.raises(TrainingError, match="symile was trained on another dataset"):
+        evaluate(data, copy)
+    path.write_text(json.dumps(record | {"features": record["features"] | {"image_views": 2}}))
+    with pytest.raises(TrainingError, match="different features"):
+        evaluate(data, copy)
+    path.write_text("{}")
+    with pytest.raises(TrainingError, match=r"symile/config\.json: unreadable .*--overwrite"):
+        evaluate(data, copy)
+
+
+def test_damaged_weights_are_named(data: Path, runs: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(runs, tmp_path / "runs")
+    path = copy / "clip" / "best.pt"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(TrainingError, match=r"clip/best\.pt: unreadable .*--overwrite"):
+        evaluate(data, copy)
