@@ -13,7 +13,8 @@ from symile_m3.cli.build import DATA
 from symile_m3.cli.options import DataOption, JsonOption, OverwriteOption, RunsOption, probability
 
 if TYPE_CHECKING:
-    from symile_m3.train import RunSummary, TrainConfig
+    from symile_m3.recipe import TrainConfig
+    from symile_m3.train import RunSummary
 
 RUNS = Path("runs/m3")
 OBJECTIVES = ("symile", "clip")
@@ -140,7 +141,7 @@ def preset_config(name: str) -> TrainConfig:
         UsageError: it is unknown.
     """
     from symile_m3.errors import UsageError
-    from symile_m3.train import PRESETS
+    from symile_m3.recipe import PRESETS
 
     if name not in PRESETS:
         raise UsageError(f"--preset {name}: unknown; known: {', '.join(PRESETS)}")

@@ -13,15 +13,17 @@ from torch import Tensor
 
 from symile_m3.batches import open_loader
 from symile_m3.ceilings import measure_ceilings
+from symile_m3.checkpoints import load_tensors
 from symile_m3.errors import NotBuiltError, TrainingError, UsageError
 from symile_m3.features import Dataset, FeatureConfig, Features, feature_key, load_features, open_dataset
 from symile_m3.model import Model, ModelConfig
 from symile_m3.objectives import OBJECTIVES, Objective
 from symile_m3.progress import NoProgress, Progress
+from symile_m3.recipe import TrainConfig
 from symile_m3.retrieval import QUERY, Retrieval, query_inputs, retrieve
 from symile_m3.seeds import generator
 from symile_m3.shards import missing_mask
-from symile_m3.train import TrainConfig, load_tensors, new_model, new_tokeniser
+from symile_m3.train import new_model, new_tokeniser
 
 PATTERNS = {  # name -> which of (audio, text) is missing
     "both": (False, False),

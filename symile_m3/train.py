@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,116 +19,18 @@ import torch
 from torch import Tensor
 
 from symile_m3.batches import Batch, open_loader, training_inputs
+from symile_m3.checkpoints import load_tensors, save_tensors
 from symile_m3.errors import TrainingError, UsageError
-from symile_m3.features import Dataset, FeatureConfig, Features, load_features, open_dataset
-from symile_m3.model import MODALITIES, Model, ModelConfig
+from symile_m3.features import Dataset, Features, load_features, open_dataset
+from symile_m3.model import MODALITIES, Model
 from symile_m3.objectives import Objective, get_objective, total_correlation_bound
 from symile_m3.progress import NoProgress, Progress
+from symile_m3.recipe import TrainConfig, learning_rate
 from symile_m3.retrieval import Retrieval, retrieve
 from symile_m3.seeds import philox_key
-from symile_m3.shards import Loader, write_bytes, write_text
+from symile_m3.shards import Loader, write_text
 from symile_m3.towers.audio import AudioHead, ScratchAudioTower
 from symile_m3.towers.text import Tokeniser
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainConfig:
-    """A training recipe; saved with every run.
-
-    Attributes:
-        features, model: see `FeatureConfig` and `ModelConfig`.
-        steps: optimiser steps; 0 takes `epochs` instead.
-        epochs: passes over the training samples, where `steps` is 0.
-        batch_size: samples a step.
-        lr: peak rate of the linear maps, the text table and the scale (a one-cycle schedule, cosine).
-        image_lr, image_weight_decay: the same for the image head, which overfits first.
-        net_lr: the same for an audio net trained from scratch.
-        weight_decay: of all else but the scale.
-        warmup: share of the steps in which the rate rises.
-        missing_p: probability that a modality of a training sample is missing.
-        redraw: draw the distractors anew each epoch.
-        seed: of order, initial weights, dropout, negatives, texts and missingness.
-        evaluations: times the validation retrieval is measured, and the run saved.
-    """
-
-    features: FeatureConfig = field(default_factory=FeatureConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    steps: int = 1200
-    epochs: float = 0.0
-    batch_size: int = 512
-    lr: float = 3e-2
-    image_lr: float = 3e-3
-    image_weight_decay: float = 0.1
-    net_lr: float = 3e-3
-    weight_decay: float = 0.01
-    warmup: float = 0.1
-    missing_p: float = 0.0
-    redraw: bool = True
-    seed: int = 0
-    evaluations: int = 10
-
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if isinstance(value, float) and not math.isfinite(value):
-                raise UsageError(f"{item.name} {value}: a finite number")
-        if self.steps < 0 or self.epochs < 0 or (self.steps == 0) == (self.epochs == 0):
-            raise UsageError(f"{self.steps} steps and {self.epochs:g} epochs: give one of them, at least 1")
-        if self.batch_size < 2:
-            raise UsageError(f"--batch-size {self.batch_size}: contrast needs at least two samples")
-        if not 0 <= self.missing_p < 1:
-            raise UsageError(f"--missing-p {self.missing_p}: a probability from 0 to less than 1")
-        if min(self.lr, self.image_lr, self.net_lr) <= 0 or not 0 < self.warmup < 1:
-            raise UsageError("learning rates must be positive and warmup between 0 and 1")
-        if min(self.weight_decay, self.image_weight_decay) < 0:
-            raise UsageError("weight decay must not be negative")
-        if self.seed < 0 or self.evaluations < 1:
-            raise UsageError("the seed must not be negative and evaluations at least 1")
-
-    def with_settings(self, settings: Sequence[str]) -> TrainConfig:
-        """This recipe with some settings replaced, each given as `KEY=VALUE`.
-
-        Raises:
-            UsageError: an unknown key, or a value of another type than the setting's.
-        """
-        config = self
-        for setting in settings:
-            key, equals, value = setting.partition("=")
-            if not equals:
-                raise UsageError(f"--set {setting}: give KEY=VALUE")
-            for owner in (None, "features", "model"):
-                part: Any = getattr(config, owner) if owner else config
-                if key in {item.name for item in fields(part)} - {"features", "model"}:
-                    break
-            else:
-                raise UsageError(f"--set {key}: no such setting; known: {', '.join(_settings(config))}")
-            try:
-                changed = replace(part, **{key: _parse(value, getattr(part, key))})
-            except ValueError as error:
-                raise UsageError(f"--set {setting}: {error}") from error
-            config = replace(config, **{owner: changed}) if owner else changed
-        return config
-
-
-def _settings(config: TrainConfig) -> list[str]:
-    parts: tuple[Any, ...] = (config, config.features, config.model)
-    return [item.name for part in parts for item in fields(part) if item.name not in ("features", "model")]
-
-
-def _parse(text: str, like: Any) -> Any:
-    if isinstance(like, bool):
-        if text.lower() not in ("true", "false"):
-            raise ValueError("give true or false")
-        return text.lower() == "true"
-    return type(like)(text)
-
-
-PRESETS = {
-    "default": TrainConfig(),
-    "quickstart": TrainConfig(
-        steps=500, features=FeatureConfig(image_views=2, audio_steps=500), model=ModelConfig(dim=1024)
-    ),
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -235,16 +137,6 @@ def _check_run(directory: Path, dataset: Dataset, config: TrainConfig, overwrite
             )
     else:
         write_text(path, json.dumps(record, indent=2) + "\n")
-
-
-def learning_rate(step: int, steps: int, warmup: float) -> float:
-    """The one-cycle schedule as a share of the peak: cosine up from 1/25, then cosine down to 1/10,000."""
-    rise = max(1.0, warmup * steps)
-    if step < rise:
-        low, high, at = 1 / 25, 1.0, step / rise
-    else:
-        low, high, at = 1e-4, 1.0, 1 - (step - rise) / max(1.0, steps - rise)
-    return low + (high - low) * (1 - math.cos(math.pi * at)) / 2
 
 
 @contextlib.contextmanager
@@ -416,7 +308,7 @@ class Run:
             record["bound_nats"] = total_correlation_bound(loss, self.config.batch_size)
         best = max(self.best, (top1, self.step), key=lambda found: found[0])
         if best != self.best:
-            _save_tensors(self.directory / "best.pt", {"model": self.model.state_dict(), "step": self.step})
+            save_tensors(self.directory / "best.pt", {"model": self.model.state_dict(), "step": self.step})
         with _held_back():
             self.best = best
             self.metrics.append(record)
@@ -442,7 +334,7 @@ class Run:
             "metrics": self.metrics,
             "losses": self.losses,
         }
-        _save_tensors(self.directory / "last.pt", state)
+        save_tensors(self.directory / "last.pt", state)
         write_text(self.directory / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in self.metrics))
         table = io.StringIO()
         if self.metrics:
@@ -492,24 +384,3 @@ def standardise(model: Model, dataset: Dataset, features: Features) -> None:
     model.image.standardise_by(features.image_NVF[dataset.images.of_split("train"), 0].float())
     if isinstance(model.audio, AudioHead):
         model.audio.standardise_by(features.clip_NF[dataset.clips.of_split("train")].float())
-
-
-def _save_tensors(path: Path, state: dict[str, Any]) -> None:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_bytes(path, buffer.getvalue())
-
-
-def load_tensors(path: Path) -> dict[str, Any] | None:
-    """A checkpoint, without unpickling code; None where there is none.
-
-    Raises:
-        TrainingError: it is damaged.
-    """
-    if not path.exists():
-        return None
-    try:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise TrainingError(f"{path}: unreadable ({type(error).__name__}); train again with --overwrite") from error
-    return state

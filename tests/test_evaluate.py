@@ -21,9 +21,10 @@ from symile_m3.features import Dataset, FeatureConfig, Features, load_features, 
 from symile_m3.model import Inputs, Model, ModelConfig
 from symile_m3.objectives import OBJECTIVES
 from symile_m3.progress import NoProgress
+from symile_m3.recipe import TrainConfig
 from symile_m3.retrieval import Retrieval
 from symile_m3.shards import DatasetLayout, DatasetReader, decode_json, missing_mask
-from symile_m3.train import TrainConfig, new_model, new_tokeniser, train
+from symile_m3.train import new_model, new_tokeniser, train
 
 SMALL = TrainConfig(
     features=FeatureConfig(image_views=1, audio_steps=2),

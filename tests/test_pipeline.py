@@ -12,7 +12,8 @@ from symile_m3.evaluate import evaluate
 from symile_m3.features import FeatureConfig
 from symile_m3.model import ModelConfig
 from symile_m3.plan import PlanConfig
-from symile_m3.train import TrainConfig, train
+from symile_m3.recipe import TrainConfig
+from symile_m3.train import train
 
 QUERIES, CLASSES = 400, 12
 DEVIATION = math.sqrt(0.5 * 0.5 / QUERIES)  # of the share of hits where each is as likely as not: 0.025

@@ -25,8 +25,9 @@ from symile_m3.features import Dataset, FeatureConfig, Features, load_features, 
 from symile_m3.model import MODALITIES, Inputs, Model, ModelConfig
 from symile_m3.objectives import OBJECTIVES, total_correlation_bound
 from symile_m3.progress import NoProgress
+from symile_m3.recipe import TrainConfig, learning_rate
 from symile_m3.shards import DatasetReader, ShardReader, missing_mask
-from symile_m3.train import TrainConfig, learning_rate, new_model, new_tokeniser, train
+from symile_m3.train import new_model, new_tokeniser, train
 
 SMALL = TrainConfig(
     features=FeatureConfig(image_views=2, audio_steps=4),
