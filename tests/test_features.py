@@ -15,7 +15,7 @@ from torch import Tensor
 
 from symile_m3.errors import DamagedSampleError, NotBuiltError, ShardError, UsageError
 from symile_m3.features import Dataset, FeatureConfig, Features, Media, feature_key, load_features, open_dataset
-from symile_m3.progress import NoProgress
+from symile_m3.progress import NoProgress, Task
 from symile_m3.shards import DatasetReader, ShardReader, decode_audio, decode_image, decode_json
 from symile_m3.towers import audio as audio_tower
 from symile_m3.towers.image import open_image_backbone, pixel_views
@@ -32,7 +32,7 @@ class Labels(NoProgress):
         self.said: list[str] = []
 
     @contextmanager
-    def task(self, label: str, total: int, unit: str, done: int = 0) -> Iterator[object]:  # type: ignore[override]
+    def task(self, label: str, total: int, unit: str, done: int = 0) -> Iterator[Task]:
         self.begun.append(label)
         with super().task(label, total, unit, done) as task:
             yield task

@@ -22,16 +22,16 @@ DATA = PlanConfig(
     languages=("el", "en"),
     words=2,
     classes=CLASSES,
-    train=2000,
+    train=1200,
     val=100,
     test=QUERIES,
     clips=(60, 10, 20),
     shard_samples=500,
 )
 RECIPE = TrainConfig(
-    features=FeatureConfig(image_views=2, audio_steps=100),
+    features=FeatureConfig(image_views=2, audio_steps=70),
     model=ModelConfig(dim=128, image_hidden=128),
-    steps=150,
+    steps=120,
     batch_size=128,
     evaluations=3,
 )

@@ -76,8 +76,9 @@ def test_log_mels_have_one_frame_a_hop(samples: int) -> None:
     torch.testing.assert_close(mels, torch.full_like(mels, math.log(1e-6)))
 
 
-def test_zeros_behind_a_clip_change_no_frame_of_it() -> None:
-    clip = 0.1 * torch.randn(1, 7000, generator=generator())
+@pytest.mark.parametrize("samples", [6400, 6480, 7000])  # the last frame lies half behind the end, or less
+def test_zeros_behind_a_clip_change_no_frame_of_it(samples: int) -> None:
+    clip = 0.1 * torch.randn(1, samples, generator=generator())
     alone, padded = log_mel(clip), log_mel(F.pad(clip, (0, 5000)))
     torch.testing.assert_close(padded[:, :, : alone.shape[2]], alone)
 

@@ -74,7 +74,7 @@ class Stop(NoProgress):
         self.totals: dict[str, tuple[int, int]] = {}
 
     @contextmanager
-    def task(self, label: str, total: int, unit: str, done: int = 0) -> Iterator[Any]:  # type: ignore[override]
+    def task(self, label: str, total: int, unit: str, done: int = 0) -> Iterator[Any]:
         outer = self
 
         class Counting:
