@@ -6,6 +6,7 @@ tested on the test media, so a result can be judged against what was possible.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from symile_m3.features import Dataset, Features
 from symile_m3.seeds import philox_key
 from symile_m3.shards import write_text
 
-_VERSION = 1
+_VERSION = 2  # of what this module computes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +43,7 @@ def measure_ceilings(dataset: Dataset, features: Features, key: str, *, seed: in
         key: of the cache entry: the fingerprint of the features.
     """
     path = dataset.layout.features / key / f"ceilings-{_VERSION}.json"
-    if path.exists():
+    with contextlib.suppress(OSError, ValueError, TypeError):  # a damaged cache is made anew
         return Ceilings(**json.loads(path.read_text(encoding="utf-8")))
     ceilings = Ceilings(
         image=_image_ceiling(dataset, features, seed),

@@ -90,7 +90,7 @@ def train(
         directory = runs / objective.name
         _check_run(directory, dataset, config, overwrite)
         if (directory / "summary.json").exists():
-            summaries[objective.name] = RunSummary(**json.loads((directory / "summary.json").read_text()))
+            summaries[objective.name] = _read_summary(directory / "summary.json")
             progress.say(f"{objective.name}: already trained in {directory}")
         else:
             waiting.append((objective, directory))
@@ -100,6 +100,13 @@ def train(
             run = Run(dataset, features, objective, config, directory, on_bad_sample)
             summaries[objective.name] = run.train(progress)
     return [summaries[objective.name] for objective in chosen]
+
+
+def _read_summary(path: Path) -> RunSummary:
+    try:
+        return RunSummary(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise TrainingError(f"{path}: unreadable ({error}); delete it and train again") from error
 
 
 def _check_run(directory: Path, dataset: Dataset, config: TrainConfig, overwrite: bool) -> None:

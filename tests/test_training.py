@@ -226,7 +226,7 @@ def press() -> None:
         ("training_inputs", 6),  # a batch is taken and nothing done with it
         ("retrieve", 2),  # within an evaluation
         ("retrieve", 3),  # within the last one
-        ("_save_tensors", 1),  # the best weights
+        ("save_tensors", 1),  # the best weights
         ("write_text", 3),  # the metrics, between two files of a save
     ],
 )
