@@ -6,7 +6,7 @@
 
 A setting's figures go to benchmarks/results/figures/<setting>.json, with the hardware, the date, the seconds
 and the peak memory of each command; the table is benchmarks/results/figures.md. Symile's peer, pairwise CLIP,
-is trained in the same run with the same order, budget and seed. Needs about ten minutes a setting on two cores.
+is trained in the same run with the same order, budget and seed. Needs about eight minutes a setting on two cores.
 """
 
 from __future__ import annotations
