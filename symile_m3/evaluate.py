@@ -17,7 +17,7 @@ from symile_m3.checkpoints import load_tensors
 from symile_m3.errors import NotBuiltError, TrainingError, UsageError
 from symile_m3.features import Dataset, FeatureConfig, Features, feature_key, load_features, open_dataset
 from symile_m3.model import Model, ModelConfig
-from symile_m3.objectives import OBJECTIVES, Objective
+from symile_m3.objectives import OBJECTIVES, Objective, get_objective
 from symile_m3.progress import NoProgress, Progress
 from symile_m3.recipe import TrainConfig
 from symile_m3.retrieval import QUERY, Retrieval, query_inputs, retrieve
@@ -120,7 +120,7 @@ def _load_config(directory: Path, dataset: Dataset) -> TrainConfig:
 
 
 def _load_run(directory: Path, name: str, config: TrainConfig, dataset: Dataset, features: Features) -> _Trained:
-    objective = OBJECTIVES[name]
+    objective = get_objective(name, config.negatives)
     model = new_model(dataset, features, objective, config)
     state = load_tensors(directory / "best.pt")
     assert state is not None

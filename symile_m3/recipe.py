@@ -10,6 +10,7 @@ from typing import Any
 from symile_m3.errors import UsageError
 from symile_m3.features import FeatureConfig
 from symile_m3.model import ModelConfig
+from symile_m3.objectives import Negatives
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +27,7 @@ class TrainConfig:
         net_lr: the same for an audio net trained from scratch.
         weight_decay: of all else but the scale.
         warmup: share of the steps in which the rate rises.
+        negatives: Symile's: n, n:k, faces or n2 (see `symile_m3.objectives.negatives`).
         missing_p: probability that a modality of a training sample is missing.
         redraw: draw the distractors anew each epoch.
         seed: of order, initial weights, dropout, negatives, texts and missingness.
@@ -43,6 +45,7 @@ class TrainConfig:
     net_lr: float = 3e-3
     weight_decay: float = 0.01
     warmup: float = 0.1
+    negatives: str = "n"
     missing_p: float = 0.0
     redraw: bool = True
     seed: int = 0
@@ -63,6 +66,10 @@ class TrainConfig:
             raise UsageError("learning rates must be positive and warmup between 0 and 1")
         if min(self.weight_decay, self.image_weight_decay) < 0:
             raise UsageError("weight decay must not be negative")
+        try:
+            Negatives.parse(self.negatives)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
         if self.seed < 0 or self.evaluations < 1:
             raise UsageError("the seed must not be negative and evaluations at least 1")
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from symile_m3.batches import Batch, open_loader
 from symile_m3.features import Dataset, Features
 from symile_m3.model import Inputs, Model
-from symile_m3.objectives import Objective
+from symile_m3.objectives import Objective, best_candidates
 from symile_m3.towers.text import Tokeniser
 
 _BATCH = 500
@@ -122,7 +122,7 @@ def retrieve(
             else:
                 rep_QD = model.encode(modality, inputs)
             reps.append(rep_QD)
-        best = objective.scores(reps, candidates_ND).topk(deepest, dim=1).indices
-        found.append(task.candidate_class_ids[best])
+        _, best_QK = best_candidates(objective.scores, reps, candidates_ND, deepest)
+        found.append(task.candidate_class_ids[best_QK])
     hits = torch.cat(found) == task.class_ids[:, None]
     return {k: hits[:, : min(k, deepest)].any(dim=1) for k in ks}

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from symile_m3.batches import Batch, open_loader, training_inputs
 from symile_m3.checkpoints import load_tensors, save_tensors
@@ -75,7 +74,7 @@ def train(
     """
     progress = progress or NoProgress()
     config = config or TrainConfig()
-    chosen = [get_objective(name) for name in dict.fromkeys(objectives)]
+    chosen = [get_objective(name, config.negatives) for name in dict.fromkeys(objectives)]
     dataset = open_dataset(data, on_bad_sample, progress)
     if config.epochs:
         steps_per_epoch = len(dataset.readers["train"]) // config.batch_size
@@ -284,7 +283,10 @@ class Run:
             torch.manual_seed(philox_key(config.seed, "dropout", self.step) % 2**63)
             reps_BD = self.model(training_inputs(batch, self.features, random))
         observed = [~batch.missing[modality] for modality in MODALITIES] if batch.missing else None
-        loss: Tensor = self.objective.loss(reps_BD, self.model.log_scale, observed, random)
+        scale = self.model.log_scale.exp()
+        # The objective refuses a scale that is not finite; to the user that is a loss that is not.
+        usable = math.isfinite(scale.item())
+        loss = self.objective.loss(reps_BD, scale, observed=observed, generator=random) if usable else scale
         value = loss.item()
         if not math.isfinite(value):
             raise TrainingError(

@@ -19,7 +19,7 @@ from symile_m3.errors import NotBuiltError, TrainingError, UsageError
 from symile_m3.evaluate import PATTERNS, bootstrap_interval, evaluate
 from symile_m3.features import Dataset, FeatureConfig, Features, load_features, open_dataset
 from symile_m3.model import Inputs, Model, ModelConfig
-from symile_m3.objectives import OBJECTIVES
+from symile_m3.objectives import get_objective
 from symile_m3.progress import NoProgress
 from symile_m3.recipe import TrainConfig
 from symile_m3.retrieval import Retrieval
@@ -140,7 +140,7 @@ def test_nothing_missing_is_the_complete_result(report: dict[str, Any], data: Pa
 
 
 def loaded(runs: Path, name: str, config: TrainConfig, dataset: Dataset, features: Features) -> Model:
-    model = new_model(dataset, features, OBJECTIVES[name], config)
+    model = new_model(dataset, features, get_objective(name), config)
     model.load_state_dict(torch.load(runs / name / "best.pt", weights_only=True)["model"])
     return model.eval()
 

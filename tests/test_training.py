@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import shutil
 import signal
@@ -23,7 +24,7 @@ from symile_m3.batches import Batch, open_loader, training_inputs
 from symile_m3.errors import DamagedSampleError, ShardError, TrainingError, UsageError
 from symile_m3.features import Dataset, FeatureConfig, Features, load_features, open_dataset
 from symile_m3.model import MODALITIES, Inputs, Model, ModelConfig
-from symile_m3.objectives import OBJECTIVES, total_correlation_bound
+from symile_m3.objectives import OBJECTIVES, get_objective, total_correlation_bound
 from symile_m3.progress import NoProgress
 from symile_m3.recipe import TrainConfig, learning_rate
 from symile_m3.shards import DatasetReader, ShardReader, missing_mask
@@ -302,10 +303,10 @@ def test_objectives_see_the_same_samples_and_texts(data: Path, tmp_path: Path, m
 
 
 def test_objectives_begin_with_the_same_weights(dataset: Dataset, features: Features) -> None:
-    models = [new_model(dataset, features, objective, SMALL) for objective in OBJECTIVES.values()]
+    models = [new_model(dataset, features, objective, SMALL) for objective in map(get_objective, OBJECTIVES)]
     states = [{name: value for name, value in m.state_dict().items() if name != "log_scale"} for m in models]
     assert same_tensors(states[0], states[1])
-    other = new_model(dataset, features, OBJECTIVES["symile"], replace(SMALL, seed=1))
+    other = new_model(dataset, features, get_objective("symile"), replace(SMALL, seed=1))
     assert not torch.equal(other.text.table, models[0].text.table)
 
 
@@ -385,6 +386,18 @@ def test_a_loss_that_is_not_finite_stops_training(data: Path, tmp_path: Path) ->
     assert not (tmp_path / "symile" / "summary.json").exists()
 
 
+@pytest.mark.parametrize("negatives", ["n:2", "faces", "n2"])
+def test_negatives_are_a_setting(data: Path, tmp_path: Path, negatives: str) -> None:
+    config = SMALL.with_settings([f"negatives={negatives}"])
+    train(data, tmp_path, objectives=["symile"], config=config)
+    assert json.loads((tmp_path / "symile" / "config.json").read_text())["negatives"] == negatives
+    metrics = [json.loads(line) for line in (tmp_path / "symile" / "metrics.jsonl").read_text().splitlines()]
+    assert all("bound_nats" not in record for record in metrics)  # none is known for them
+    assert metrics[0]["loss"] > math.log(16) + 0.3  # more candidates than the batch has rows
+    with pytest.raises(TrainingError, match=rf"negatives {negatives} \(asked: n\)"):
+        train(data, tmp_path, objectives=["symile"], config=SMALL)
+
+
 def test_more_a_batch_than_there_are_samples(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^--batch-size 65: the dataset has 64 training samples$"):
         train(data, tmp_path, config=replace(SMALL, batch_size=65))
@@ -433,6 +446,7 @@ def test_settings_are_parsed_by_their_type() -> None:
         ("warmup=1", "between 0 and 1"),
         ("seed=-1", "not be negative"),
         ("evaluations=0", "at least 1"),
+        ("negatives=all", "^negatives 'all': unknown; known: n, n:k"),
     ],
 )
 def test_wrong_settings_are_refused(setting: str, says: str) -> None:
@@ -454,7 +468,7 @@ def test_the_learning_rate_rises_to_its_peak_and_falls(steps: int, warmup: float
 
 
 def test_weights_are_decayed_and_rates_set_by_group(dataset: Dataset, features: Features, tmp_path: Path) -> None:
-    run = training.Run(dataset, features, OBJECTIVES["symile"], SMALL, tmp_path)
+    run = training.Run(dataset, features, get_objective("symile"), SMALL, tmp_path)
     groups = run.optimizer.param_groups
     every = [id(parameter) for group in groups for parameter in group["params"]]
     assert sorted(every) == sorted(id(parameter) for parameter in run.model.parameters())
@@ -469,7 +483,7 @@ def test_weights_are_decayed_and_rates_set_by_group(dataset: Dataset, features: 
 
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_a_missing_modality_is_its_learned_embedding(modality: str, dataset: Dataset, features: Features) -> None:
-    model = new_model(dataset, features, OBJECTIVES["symile"], SMALL).eval()
+    model = new_model(dataset, features, get_objective("symile"), SMALL).eval()
     tokeniser = new_tokeniser(dataset, SMALL)
     (batch,) = open_loader(dataset, "val", tokeniser=tokeniser, batch_size=16, seed=0)
     mask = torch.arange(16) % 3 == 0
@@ -485,7 +499,7 @@ def test_a_missing_modality_is_its_learned_embedding(modality: str, dataset: Dat
         assert torch.equal(after[mask], embedding.expand(int(mask.sum()), -1))
         torch.testing.assert_close(embedding.mean(), torch.tensor(0.0), atol=1e-5, rtol=0)
         torch.testing.assert_close(embedding.square().mean(), torch.tensor(1.0), atol=1e-3, rtol=0)
-    loss = OBJECTIVES["symile"].loss(reps, model.log_scale, None, None)
+    loss = get_objective("symile").loss(reps, model.log_scale.exp())
     torch.autograd.backward(loss)
     grads = {name: model.missing[name].grad for name in MODALITIES}
     assert [name for name, grad in grads.items() if grad is not None and bool(grad.any())] == [modality]
@@ -511,7 +525,7 @@ def test_embeddings_are_trained_with_missingness_only(
     data: Path, dataset: Dataset, features: Features, undisturbed: Path, tmp_path: Path
 ) -> None:
     train(data, tmp_path, objectives=["symile"], config=replace(SMALL, missing_p=0.5))
-    initial = new_model(dataset, features, OBJECTIVES["symile"], SMALL).missing
+    initial = new_model(dataset, features, get_objective("symile"), SMALL).missing
     for modality in MODALITIES:
         untouched = saved(undisturbed / "symile" / "last.pt")["model"][f"missing.{modality}"]
         learned = saved(tmp_path / "symile" / "last.pt")["model"][f"missing.{modality}"]

@@ -1,18 +1,32 @@
-"""The Symile objective with O(N) negatives, for any number of modalities.
+"""The Symile objective, for any number of modalities and several kinds of negatives.
 
-Saporta et al., "Contrasting with Symile", NeurIPS 2024, equation 4 (the multilinear inner product as a
-critic) and algorithm 1. Suffixes: B batch, D dimensions, N candidates.
+Saporta et al., "Contrasting with Symile", NeurIPS 2024: equation 4 (the multilinear inner product as a critic),
+algorithm 1 (negatives `n`) and its variant with all combinations (`n2`). Suffixes: B rows of this rank, N rows of
+all ranks, D dimensions, M modalities.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import reduce
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.distributed import ProcessGroup
+
+from symile_m3.objectives.blocks import block_logsumexp
+from symile_m3.objectives.checks import (
+    MEMORY_BUDGET,
+    check_ids,
+    check_observed,
+    check_reps,
+    check_scale,
+    full_precision,
+    widened,
+)
+from symile_m3.objectives.cube import cube_logsumexp
+from symile_m3.objectives.distributed import Ranks
+from symile_m3.objectives.negatives import Block, Negatives, blocks, draw_shuffles
 
 
 def mip(reps: Sequence[Tensor]) -> Tensor:
@@ -24,103 +38,108 @@ def mip(reps: Sequence[Tensor]) -> Tensor:
     return reduce(torch.mul, reps).sum(dim=-1)
 
 
-def check_reps(reps: Sequence[Tensor]) -> tuple[int, int]:
-    """The (B, D) that all representations share.
-
-    Raises:
-        ValueError: fewer than two modalities, or shapes that differ or are not (B, D).
-    """
-    if len(reps) < 2:
-        raise ValueError(f"{len(reps)} modality given: at least two are needed")
-    shapes = [tuple(rep.shape) for rep in reps]
-    if len(set(shapes)) > 1 or len(shapes[0]) != 2:
-        raise ValueError(f"representations must all be (B, D) with one B and one D, not {shapes}")
-    return shapes[0][0], shapes[0][1]
-
-
-def derangement(size: int, generator: torch.Generator | None = None) -> Tensor:
-    """A random permutation without fixed points (one cycle), on the CPU; for size 1 the identity."""
-    order = torch.randperm(size, generator=generator)
-    result = torch.empty_like(order)
-    result[order] = order.roll(1)
-    return result
-
-
-def anchored_cross_entropy(logits_BN: Tensor, observed_B: Tensor | None) -> Tensor:
-    """Mean cross-entropy with the positives on the diagonal, over the rows whose anchor is observed.
-
-    A missing anchor is the same embedding for every sample: there is nothing in it to tell the positive by.
-
-    Args:
-        logits_BN: (B, N) with N >= B.
-        observed_B: (B,) True where the anchor is observed; None for all.
-    """
-    labels_B = torch.arange(len(logits_BN), device=logits_BN.device)
-    if observed_B is None:
-        return F.cross_entropy(logits_BN, labels_B)
-    losses_B = F.cross_entropy(logits_BN, labels_B, reduction="none")
-    return (losses_B * observed_B).sum() / observed_B.sum().clamp_min(1)
-
-
 def symile_loss(
     reps_BD: Sequence[Tensor],
-    log_scale: Tensor,
+    scale: Tensor | float,
     *,
+    negatives: str = "n",
     observed: Sequence[Tensor] | None = None,
+    mask_same: Tensor | None = None,
     generator: torch.Generator | None = None,
+    shuffles: Tensor | None = None,
+    group: ProcessGroup | None = None,
+    memory_budget: int = MEMORY_BUDGET,
 ) -> Tensor:
-    """Symile with O(N) negatives, averaged over the anchors.
-
-    Each modality is the anchor in turn. Its B candidates are its positive and, for every other row j, the
-    product of row j of the second modality with rows of the further ones that were shuffled independently,
-    so that the negatives come from the product of the marginals.
+    """Symile: each modality is the anchor in turn, and tells the positive from negative combinations by the MIP.
 
     Args:
-        reps_BD: one (B, D) a modality, at least two.
-        log_scale: () logarithm of the factor that the MIPs are multiplied by.
+        reps_BD: one (B, D) a modality, at least two. In half precision they are widened to float32, also
+            under autocast.
+        scale: the factor that the MIPs are multiplied by, one number.
+        negatives: `n`, B - 1 an anchor, at O(B) products of rows; `n:k`, k (B - 1); `faces`, those of `n` and those
+            that keep all but one or two modalities at the positive's row; `n2`, all B^(M-1) - 1. With two
+            modalities all but `n2` say the same, and so does `n2`: that is CLIP's loss on inner products.
         observed: one (B,) mask a modality, True where the representation is of something observed and not
             the embedding of a missing one; such rows are candidates but no anchors. None for complete data.
+        mask_same: (B,) integers; a negative of which every row has its anchor's is left out. None for none.
         generator: of the shuffles.
+        shuffles: (S, B), drawn ahead with `draw_shuffles`; needed under `torch.compile`, which takes no generator.
+            On several ranks those of the first count, and so does its generator.
+        group: ranks that hold the rest of the batch, each B rows; see `symile_m3.objectives.distributed`.
+        memory_budget: bytes beside arguments and results; what does not fit is computed again for the gradients.
 
     Returns:
-        () mean over anchors of the cross-entropy, in nats.
+        () mean over the modalities, and over their anchors, of the cross-entropy, in nats; float32, or float64 if
+        given so.
 
     Raises:
-        ValueError: shapes differ, or fewer than two modalities.
+        ValueError: shapes that differ, fewer than two modalities, unknown negatives, shuffles that do not go with
+            them, or a scale that is not finite (on an accelerator it is not read, and the loss is nan).
     """
+    chosen = Negatives.parse(negatives)
     batch, _ = check_reps(reps_BD)
-    scale = log_scale.exp()
-    eye_BN = torch.eye(batch, dtype=torch.bool, device=reps_BD[0].device)
-    positives_B = mip(reps_BD)
-    losses = []
-    for anchor, anchor_BD in enumerate(reps_BD):
-        first, *rest = [rep for other, rep in enumerate(reps_BD) if other != anchor]
-        candidates_ND = first
-        for rep in rest:
-            shuffle = derangement(batch, generator).to(rep.device)
-            candidates_ND = candidates_ND * rep[shuffle]
-        logits_BN = torch.where(eye_BN, positives_B[:, None], anchor_BD @ candidates_ND.T) * scale
-        losses.append(anchored_cross_entropy(logits_BN, observed[anchor] if observed else None))
-    return torch.stack(losses).mean()
+    check_observed(observed, len(reps_BD), batch)
+    ids_B = None if mask_same is None else check_ids(mask_same, batch)
+    ranks = Ranks(group)
+    with full_precision(reps_BD[0]):
+        first_BD, *rest_BD = widened(reps_BD)
+        # The MIP is linear in each modality, so scaling one scales every logit.
+        reps_ND = ranks.gather([first_BD * check_scale(scale, first_BD), *rest_BD])
+        ids_N = None if ids_B is None else ranks.gather_rows(ids_B)
+        weights_MN = anchor_weights(reps_ND, observed, ranks)
+        if shuffles is None:
+            shuffles = draw_shuffles(negatives, len(reps_ND), len(reps_ND[0]), generator)
+        found = blocks(chosen, len(reps_ND))
+        wanted = (sum(block.shuffled for block in found), len(reps_ND[0]))
+        if tuple(shuffles.shape) != wanted:
+            raise ValueError(f"shuffles of shape {tuple(shuffles.shape)}: these negatives and reps need {wanted}")
+        if chosen.kind == "n2":
+            return cube_loss(reps_ND, weights_MN, ids_N, ranks, memory_budget)
+        shuffles_SN = ranks.of_first(shuffles.to(reps_ND[0].device))
+        return _block_loss(reps_ND, weights_MN, found, shuffles_SN, ids_N, ranks, memory_budget)
 
 
-def symile_scores(query_reps_QD: Sequence[Tensor], candidates_ND: Tensor) -> Tensor:
-    """MIP of every query with every candidate, (Q, N).
+def anchor_weights(reps_ND: Sequence[Tensor], observed: Sequence[Tensor] | None, ranks: Ranks) -> Tensor:
+    """What each anchor counts for in the loss, (M, N): the same within a modality, and together 1.
 
-    Args:
-        query_reps_QD: one (Q, D) for each modality of the query.
-        candidates_ND: representations of the retrieved modality.
+    What is not observed counts for nothing: a missing anchor is the same embedding for every sample, and there is
+    nothing in it to tell the positive by.
     """
-    return reduce(torch.mul, query_reps_QD) @ candidates_ND.T
+    modalities, rows = len(reps_ND), len(reps_ND[0])
+    if observed is None:
+        return reps_ND[0].new_full((modalities, rows), 1 / (modalities * rows))
+    observed_NM = ranks.gather_rows(torch.stack([mask.bool() for mask in observed], dim=1))
+    observed_MN = observed_NM.T.to(reps_ND[0])
+    return observed_MN / (observed_MN.sum(dim=1, keepdim=True).clamp_min(1) * modalities)
 
 
-def total_correlation_bound(loss_nats: float, candidates: int) -> float:
-    """Lower bound of the total correlation in nats, ln N - loss (theorem 3.1 of the paper).
+def cube_loss(
+    reps_ND: Sequence[Tensor], weights_MN: Tensor, ids_N: Tensor | None, ranks: Ranks, memory_budget: int
+) -> Tensor:
+    """Weighted sum of every anchor's cross-entropy over all combinations of rows."""
+    logsumexp_MN = cube_logsumexp(reps_ND, ids_N=ids_N, ranks=ranks, memory_budget=memory_budget)
+    return (weights_MN * (logsumexp_MN - mip(reps_ND))).sum()
 
-    Holds in expectation for negatives drawn from the product of the marginals, as in `symile_loss`.
 
-    Args:
-        loss_nats: mean loss.
-        candidates: N, candidates an anchor: the batch size for O(N) negatives.
-    """
-    return math.log(candidates) - loss_nats
+def _block_loss(
+    reps_ND: Sequence[Tensor],
+    weights_MN: Tensor,
+    found: Sequence[Block],
+    shuffles_SN: Tensor,
+    ids_N: Tensor | None,
+    ranks: Ranks,
+    memory_budget: int,
+) -> Tensor:
+    start, stop = ranks.own(len(reps_ND[0]) // ranks.world)
+    logsumexp_KB = block_logsumexp(
+        reps_ND, found, shuffles_SN, own=(start, stop), ids_N=ids_N, memory_budget=memory_budget
+    )
+    negatives_MB = torch.stack(
+        [
+            logsumexp_KB[[number for number, block in enumerate(found) if anchor in block.kept]].logsumexp(dim=0)
+            for anchor in range(len(reps_ND))
+        ]
+    )
+    margins_MB = negatives_MB - mip([rep_ND[start:stop] for rep_ND in reps_ND])
+    losses_MB = torch.logaddexp(margins_MB, torch.zeros_like(margins_MB))
+    return ranks.total((weights_MN[:, start:stop] * losses_MB).sum())
