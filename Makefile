@@ -21,7 +21,7 @@ lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed-dev ## every benchmark; results go to benchmarks/results
-	set -e; for script in benchmarks/*.py; do [ ! -e "$$script" ] || $(BIN)/python "$$script"; done
+	set -e; for script in benchmarks/[a-z]*.py; do [ ! -e "$$script" ] || $(BIN)/python "$$script"; done
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or later is needed: make PYTHON=python3.11")'

@@ -14,8 +14,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
-import platform
 import resource
 import shutil
 import subprocess
@@ -24,6 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from _machine import hardware
 
 RESULTS = Path(__file__).parent / "results"
 # name -> what is special about it: arguments of build, of train, of eval
@@ -39,17 +39,6 @@ SETTINGS: dict[str, tuple[list[str], list[str], list[str]]] = {
         ["--missing-p", "0.5"],
     ),
 }
-
-
-def hardware() -> str:
-    """The processor and how many of its cores this process may use."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        model = names[0] if names else model
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{model}, {cores} cores, no GPU"
 
 
 def run(arguments: list[str]) -> float:
