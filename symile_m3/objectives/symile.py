@@ -58,7 +58,7 @@ def symile_loss(
         scale: the factor that the MIPs are multiplied by, one number.
         negatives: `n`, B - 1 an anchor, at O(B) products of rows; `n:k`, k (B - 1); `faces`, those of `n` and those
             that keep all but one or two modalities at the positive's row; `n2`, all B^(M-1) - 1. With two
-            modalities all but `n2` say the same, and so does `n2`: that is CLIP's loss on inner products.
+            modalities each of them is CLIP's loss on inner products.
         observed: one (B,) mask a modality, True where the representation is of something observed and not
             the embedding of a missing one; such rows are candidates but no anchors. None for complete data.
         mask_same: (B,) integers; a negative of which every row has its anchor's is left out. None for none.
