@@ -11,7 +11,9 @@ import typer
 
 from symile_m3.cli.build import build
 from symile_m3.cli.eval import evaluate
+from symile_m3.cli.info import info
 from symile_m3.cli.lexicon import lexicon
+from symile_m3.cli.preview import preview
 from symile_m3.cli.quickstart import quickstart
 from symile_m3.cli.train import train
 from symile_m3.cli.verify import verify
@@ -30,6 +32,8 @@ _EXAMPLES: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("train", train, "symile-m3 train --objective symile --missing-p 0.5 --runs runs/missing"),
     ("eval", evaluate, "symile-m3 eval --missing-p 0.5 --json eval.json"),
     ("verify", verify, "symile-m3 verify --data data/m3"),
+    ("info", info, "symile-m3 info --data data/m3 --json info.json"),
+    ("preview", preview, "symile-m3 preview --split test --samples 12 --output preview.html"),
     ("lexicon", lexicon, "symile-m3 lexicon --langs en,el --category food"),
 )
 

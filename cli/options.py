@@ -33,6 +33,16 @@ def json_path(text: str) -> Path:
     return path
 
 
+def output_path(text: str) -> Path:
+    """A file that can be written; checked before any long work."""
+    path = Path(text)
+    if path.is_dir():
+        raise typer.BadParameter(f"{text} is a directory; name a file")
+    if not path.parent.is_dir():
+        raise typer.BadParameter(f"the directory {path.parent} does not exist; create it, or name another file")
+    return path
+
+
 DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="Directory of the dataset.")]
 
 RunsOption = Annotated[

@@ -31,6 +31,16 @@ def facts(title: str, rows: Sequence[tuple[str, str]]) -> Table:
     return table
 
 
+def figures(title: str | None, header: Sequence[str], rows: Sequence[Sequence[str]], *, names: int = 1) -> Table:
+    """Rows of figures, set right, behind the first `names` columns, which name them."""
+    table = _table(title)
+    for i, name in enumerate(header):
+        table.add_column(name, justify="left" if i < names else "right", overflow="fold", no_wrap=i >= names)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
 def evaluation_tables(report: Mapping[str, Any]) -> list[RenderableType]:
     """The tables of `eval`: accuracies beside bounds, by language, and by what was left of hidden queries."""
     parts: list[RenderableType] = [accuracy_table(report), language_table(report)]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from symile_m3.croissant import CROISSANT, croissant
+from symile_m3.exact import BEST_ACCURACIES, INFORMATION, ExactValues
 from symile_m3.languages import LANGUAGES, SETS
+from symile_m3.media import Medium
 from symile_m3.plan import SPLITS, Plan, PlanConfig
 from symile_m3.shards import MEMBERS, DatasetIndex, DatasetLayout, shard_name, write_text
 
-__all__ = ["CROISSANT", "write_card"]
+__all__ = ["CROISSANT", "build_command", "planned_media", "source_counts", "write_card"]
 
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 _LARGER = ((10**7, "1M<n<10M"), (10**8, "10M<n<100M"), (10**9, "100M<n<1B"))
@@ -80,6 +82,22 @@ def build_command(config: PlanConfig) -> str:
         "seed": config.seed,
     }
     return "symile-m3 build " + " ".join(f"--{name} {value}" for name, value in options.items())
+
+
+def planned_media(plan: Plan, media: Sequence[Medium], split: str) -> int:
+    """How many of the distinct images or clips of a plan the samples of a split are drawn from."""
+    return sum(plan.config.split_by == "sample" or medium.recipe.split == split for medium in media)
+
+
+def source_counts(plan: Plan) -> list[tuple[str, str, str, int]]:
+    """Of images and clips: the kind, the source, the licence, and how many distinct media are of both."""
+    return [
+        (kind, source, licence, count)
+        for kind, media in (("images", plan.images), ("clips", plan.clips))
+        for (source, licence), count in sorted(
+            Counter((medium.recipe.source, medium.recipe.licence) for medium in media).items()
+        )
+    ]
 
 
 def _header(config: PlanConfig, title: str) -> str:
@@ -159,24 +177,12 @@ def _values(plan: Plan) -> str:
             f"1/{K} = {1 / K:.4f}.\nThe words of an `overlap` text may repeat classes and languages, "
             "so what the text alone says has no simple exact value."
         )
-    nats = (
-        ("I(class; language)", "0", 0.0),
-        ("I(text; class)", "ln K - ln w", math.log(K) - math.log(w)),
-        ("I(text; language)", "ln L - ln w", math.log(L) - math.log(w)),
-        ("I(class; language given text)", "ln w", math.log(w)),
-        ("TC(class, language, text)", "ln K + ln L - ln w", math.log(K) + math.log(L) - math.log(w)),
-    )
-    best = (
-        ("the class from text", "1/w", 1 / w),
-        ("the class from speech", "1/K", 1 / K),
-        ("the class from text and speech", "1", 1.0),
-        ("the language from text", "1/w", 1 / w),
-    )
+    values = ExactValues.of_plan(plan)
     rows = [f"Exact values, with K = {K} classes, L = {L} languages and w = {w} words a text:", ""]
     rows += ["| information | | nats |", "|---|---|---|"]
-    rows += [f"| {name} | {formula} | {value:.4f} |" for name, formula, value in nats]
+    rows += [f"| {name} | {formula} | {getattr(values, field):.4f} |" for field, name, formula in INFORMATION]
     rows += ["", "| best accuracy for | | |", "|---|---|---|"]
-    rows += [f"| {name} | {formula} | {value:.4f} |" for name, formula, value in best]
+    rows += [f"| {name} | {formula} | {getattr(values, field):.4f} |" for field, name, formula in BEST_ACCURACIES]
     return "\n".join(rows)
 
 
@@ -184,10 +190,7 @@ def _splits(plan: Plan, index: DatasetIndex) -> str:
     rows = ["| split | samples | shards | bytes | images | clips |", "|---|---|---|---|---|---|"]
     for split in SPLITS:
         shards = index.of_split(split)
-        images, clips = (
-            sum(plan.config.split_by == "sample" or medium.recipe.split == split for medium in media)
-            for media in (plan.images, plan.clips)
-        )
+        images, clips = (planned_media(plan, media, split) for media in (plan.images, plan.clips))
         samples, size = sum(shard.nsamples for shard in shards), sum(shard.filesize for shard in shards)
         rows.append(f"| {split} | {samples:,} | {len(shards)} | {size:,} | {images:,} | {clips:,} |")
     shared = " (the same ones for all splits)" if plan.config.split_by == "sample" else ""
@@ -250,10 +253,8 @@ image, text, record, flac = (data[0][name] for name in ("jpg", "txt", "json", "f
 
 def _sources(plan: Plan) -> str:
     rows = ["| media | source | licence | count |", "|---|---|---|---|"]
-    for kind, media in (("images", plan.images), ("clips", plan.clips)):
-        counts = Counter((medium.recipe.source, medium.recipe.licence) for medium in media)
-        for (source, licence), count in sorted(counts.items()):
-            rows.append(f"| {kind} | {source} | {licence} | {count:,} |")
+    for kind, source, licence, count in source_counts(plan):
+        rows.append(f"| {kind} | {source} | {licence} | {count:,} |")
     notes = ["The json of every sample names the source and licence of its image and clip."]
     if plan.config.images == "emoji":
         notes.append(

@@ -15,6 +15,7 @@ from symile_m3.batches import open_loader
 from symile_m3.ceilings import measure_ceilings
 from symile_m3.checkpoints import load_tensors
 from symile_m3.errors import NotBuiltError, TrainingError, UsageError
+from symile_m3.exact import ExactValues
 from symile_m3.features import Dataset, FeatureConfig, Features, feature_key, load_features, open_dataset
 from symile_m3.model import Model, ModelConfig
 from symile_m3.objectives import OBJECTIVES, Objective, get_objective
@@ -143,10 +144,10 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
 
 def _bounds(dataset: Dataset, features: Features, config: FeatureConfig) -> dict[str, Any]:
     ceilings = measure_ceilings(dataset, features, feature_key(dataset, config))
-    disjoint = dataset.plan.config.text == "disjoint"  # for overlapping words no exact values are known
+    exact = ExactValues.of_plan(dataset.plan)
     return {
-        "text_only": 1 / dataset.plan.config.words if disjoint else None,
-        "audio_only": 1 / len(dataset.plan.lexicon),
+        "text_only": exact.class_from_text,
+        "audio_only": exact.class_from_speech,
         "image_ceiling": ceilings.image,
         "language_ceiling": ceilings.language,
     }
