@@ -149,8 +149,12 @@ def load_dataset(data: Path) -> tuple[Plan, DatasetIndex]:
     return plan, index
 
 
-def describe_dataset(data: Path) -> DatasetInfo:
+def describe_dataset(data: Path, *, max_samples: int = MAX_SAMPLES, max_clips: int = MAX_CLIPS) -> DatasetInfo:
     """What is in the dataset in the directory `data`.
+
+    Args:
+        max_samples: a split with more is counted in part; see `count_split`.
+        max_clips: of a split with more distinct clips, so many have their durations read.
 
     Raises:
         NotBuiltError: there is no dataset, or its build has not ended.
@@ -172,7 +176,7 @@ def describe_dataset(data: Path) -> DatasetInfo:
         speech_source=config.speech,
         name_source=config.names,
         fingerprint=plan.fingerprint,
-        splits={split: _split_info(data, plan, index, split) for split in SPLITS},
+        splits={split: _split_info(data, plan, index, split, max_samples, max_clips) for split in SPLITS},
         sources=tuple(
             dict(zip(("media", "source", "licence", "count"), row, strict=True)) for row in source_counts(plan)
         ),
@@ -217,9 +221,11 @@ def count_split(plan: Plan, split: str, *, max_samples: int = MAX_SAMPLES) -> Sp
     )
 
 
-def _split_info(data: Path, plan: Plan, index: DatasetIndex, split: str) -> SplitInfo:
+def _split_info(
+    data: Path, plan: Plan, index: DatasetIndex, split: str, max_samples: int, max_clips: int
+) -> SplitInfo:
     shards = index.of_split(split)
-    counts = count_split(plan, split)
+    counts = count_split(plan, split, max_samples=max_samples)
     return SplitInfo(
         samples=sum(shard.nsamples for shard in shards),
         shards=len(shards),
@@ -239,11 +245,11 @@ def _split_info(data: Path, plan: Plan, index: DatasetIndex, split: str) -> Spli
             "used": int(np.count_nonzero(counts.by_clip)),
             "planned": planned_media(plan, plan.clips, split),
         },
-        speech=_speech_info(DatasetReader(data, split, check=False), counts),
+        speech=_speech_info(DatasetReader(data, split, check=False), counts, max_clips),
     )
 
 
-def _speech_info(reader: DatasetReader, counts: SplitCounts, *, max_clips: int = MAX_CLIPS) -> SpeechInfo:
+def _speech_info(reader: DatasetReader, counts: SplitCounts, max_clips: int) -> SpeechInfo:
     used = np.flatnonzero(counts.by_clip)
     measured = used
     if len(used) > max_clips:

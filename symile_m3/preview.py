@@ -94,6 +94,10 @@ def preview_page(data: Path, split: str = "train", *, samples: int = 24, seed: i
             "languages": _language_chart(codes, styles, counts),
             "classes_note": _class_note(plan, counts) + part,
             "classes": _class_chart(plan, counts),
+            "values_note": (
+                f"What a perfect reader could know of K = {len(plan.lexicon):,} classes and L = {len(codes)} "
+                f"languages from speech and texts of w = {plan.config.words} words."
+            ),
             "values": _values(plan),
             "sources": _sources(plan),
             "fingerprint": plan.fingerprint,
@@ -186,14 +190,13 @@ def _legend(codes: Sequence[str], styles: Mapping[str, str], drawn: Sequence[_Dr
 def _card(sample: _Drawn, styles: Mapping[str, str], label: str) -> str:
     record = sample.record
     code = record["lang"]
-    clip, image = (_attributes(record, f"{kind}_attributes") for kind in ("clip", "image"))
+    clip = _attributes(record, "clip_attributes")
     quote = f"<figcaption>{_text(clip['text'], code)}</figcaption>" if "text" in clip else ""
     joined = "_".join(map(str, record["words"]))
     differs = (
         "" if sample.text == joined else f'<p class="differs">The text reads: <bdi>{escape(sample.text)}</bdi></p>'
     )
     voice = f"voice {clip['voice']}" if "voice" in clip else ""
-    vendor = image.get("vendor", "")
     name = escape(language_name(code))
     return f"""<li class="card" data-lang="{escape(code)}" id="{escape(sample.key)}">
 <div class="top">
@@ -201,13 +204,13 @@ def _card(sample: _Drawn, styles: Mapping[str, str], label: str) -> str:
 <div class="what">
 <h3>{_text(record["class_name"], label)}</h3>
 <p class="key">{escape(record["class_key"])}</p>
-<p class="spoken"><span class="hidden">Spoken: </span>{_badge(code, styles)} {name}</p>
+<p class="spoken"><span>Speech in</span> <span class="badge {styles.get(code, "")}">{name}</span></p>
 </div>
 </div>
 <p class="words">{_words(record, styles)}</p>{differs}
 <figure><audio controls preload="metadata" aria-label="Speech in {name}" \
 src="{data_uri("audio/flac", sample.flac)}"></audio>{quote}</figure>
-<dl class="origin"><div><dt>image</dt><dd>{_listed(record["image_source"], vendor, record["image_licence"])}</dd></div>
+<dl class="origin"><div><dt>image</dt><dd>{_listed(record["image_source"], record["image_licence"])}</dd></div>
 <div><dt>speech</dt><dd>{_listed(record["clip_source"], voice, record["clip_licence"])}</dd></div>
 <div><dt>key</dt><dd>{escape(sample.key)}</dd></div></dl>
 </li>"""
@@ -231,12 +234,13 @@ def _words(record: Mapping[str, Any], styles: Mapping[str, str]) -> str:
     words = []
     for i, (word, code) in enumerate(zip(record["words"], record["word_langs"], strict=True)):
         target = i == record["target"]
+        joint = "" if i == len(record["words"]) - 1 else '<span class="joint">_</span>'
         words.append(
-            f'<span class="word {"target " if target else ""}{styles.get(str(code), "")}">'
+            f'<span class="unit"><span class="word {"target " if target else ""}{styles.get(str(code), "")}">'
             f"{_text(str(word), str(code))}"
-            f'<span class="tag">{escape(str(code))}{"<b>target</b>" if target else ""}</span></span>'
+            f'<span class="tag">{escape(str(code))}{"<b>target</b>" if target else ""}</span></span>{joint}</span>'
         )
-    return '<span class="joint">_</span><wbr>'.join(words)
+    return "".join(words)
 
 
 def _language_chart(codes: Sequence[str], styles: Mapping[str, str], counts: SplitCounts) -> str:
@@ -267,7 +271,7 @@ def _class_chart(plan: Plan, counts: SplitCounts) -> str:
         "<span>least frequent</span></figcaption></figure>"
         f"{share_bars(rows[:_SOME_BARS], note='The most frequent classes')}"
         f'<p class="gap" aria-hidden="true">⋯</p>'
-        f"{share_bars(rows[-_SOME_BARS:], note='The least frequent classes')}"
+        f"{share_bars(rows[-_SOME_BARS:], note='The least frequent classes', longest=rows[0][1])}"
     )
 
 

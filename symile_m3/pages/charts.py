@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from html import escape
 
 
-def share_bars(rows: Sequence[tuple[str, int, str]], *, note: str) -> str:
+def share_bars(rows: Sequence[tuple[str, int, str]], *, note: str, longest: int | None = None) -> str:
     """One bar a row, from zero.
 
     Args:
         rows: label (HTML), count, and the class of the bar's colour.
         note: what a count is a count of, for screen readers.
+        longest: the count of a bar of full length; by default the largest.
     """
-    longest = max((count for _, count, _ in rows), default=0) or 1
+    longest = longest or max((count for _, count, _ in rows), default=0) or 1
     lines = [f'<table class="bars"><caption class="hidden">{escape(note)}</caption><tbody>']
     for label, count, colour in rows:
         width = f"{100 * count / longest:.2f}"
