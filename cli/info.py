@@ -142,7 +142,6 @@ def notes(found: DatasetInfo) -> list[str]:
             lines.append(f"{name}: durations are from {one.speech.measured:,} of {one.speech.clips:,} distinct clips")
     if found.text == "overlap":
         lines.append(
-            "The words of an overlap text may repeat classes and languages: "
-            "what the text alone says has no simple exact value"
+            "An overlap text may repeat classes and languages, so what it says alone has no simple exact value"
         )
     return lines

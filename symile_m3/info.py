@@ -221,9 +221,7 @@ def count_split(plan: Plan, split: str, *, max_samples: int = MAX_SAMPLES) -> Sp
     )
 
 
-def _split_info(
-    data: Path, plan: Plan, index: DatasetIndex, split: str, max_samples: int, max_clips: int
-) -> SplitInfo:
+def _split_info(data: Path, plan: Plan, index: DatasetIndex, split: str, max_samples: int, max_clips: int) -> SplitInfo:
     shards = index.of_split(split)
     counts = count_split(plan, split, max_samples=max_samples)
     return SplitInfo(
