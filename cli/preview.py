@@ -17,7 +17,7 @@ def preview(
         "train"
     ),
     samples: Annotated[
-        int, typer.Option("--samples", metavar="N", min=1, help="Samples on the page, each about 60 kB.")
+        int, typer.Option("--samples", metavar="N", min=1, help="Samples on the page, each about 75 kB.")
     ] = 24,
     seed: SeedOption = 0,
     output: Annotated[

@@ -85,7 +85,7 @@ def preview_page(data: Path, split: str = "train", *, samples: int = 24, seed: i
         {
             "name": escape(index.name),
             "split": split,
-            "lead": f"{len(drawn):,} of {len(reader):,} samples, drawn with seed {seed}.",
+            "lead": f"{len(drawn):,} of {len(reader):,} samples, drawn with seed {seed}. {_rule(plan)}",
             "facts": _facts(plan, len(reader)),
             "legend": _legend(codes, styles, drawn),
             "shown": f"{len(drawn):,} samples",
@@ -165,6 +165,12 @@ def _colours(count: int) -> str:
 def _text(content: str, code: str) -> str:
     """Text in a language, kept apart from the direction of what is around it."""
     return f'<bdi lang="{escape(code)}" dir="{direction(code)}">{escape(content)}</bdi>'
+
+
+def _rule(plan: Plan) -> str:
+    """What a text says of the image, in one sentence."""
+    only = "only " if plan.config.text == "disjoint" else ""  # an overlap text may name the class more than once
+    return f"Of the words of a text, {only}the one in the spoken language names the image."
 
 
 def _facts(plan: Plan, samples: int) -> str:

@@ -217,6 +217,7 @@ def test_legend_filters_by_keyboard_and_mouse(
     assert tuple(shown()) == keys
     assert page.locator("button[aria-pressed=true]").count() == 0
     assert page.get_by_role("button", name="Show all languages").count() == 0
+    assert page.evaluate("document.activeElement.dataset.lang") == "el"  # the button that had the focus is gone
     page.close()
 
 
