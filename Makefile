@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint bench
+.PHONY: help quickstart test browser lint bench
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -14,6 +14,9 @@ quickstart: $(VENV)/.installed ## build, train and evaluate in a smaller setting
 
 test: $(VENV)/.installed-dev ## the fast tests
 	$(BIN)/pytest
+
+browser: $(VENV)/.installed-dev ## the tests of pages, in the system's Chromium
+	$(BIN)/pytest -m browser
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check .
