@@ -13,13 +13,19 @@ Beside them, in the folder `.symile`, lie the list of shards with their checksum
 each shard, where every member begins, how long it is and its CRC-32 (`*.idx.npz`). With these, samples are
 read in any order by offset, checked as they are read, and iteration resumes exactly at any batch.
 
-This package knows the format and nothing else: no class names, no models, no torch.
+This package knows the format and nothing else: no class names, no models, no torch; but for
+`StreamingDataset`, a dataset for PyTorch's DataLoader, which imports torch when it is first asked for.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from symile_m3.shards.atomic import AtomicFile, replacing, sweep, write_bytes, write_text
 from symile_m3.shards.batch import Sample
-from symile_m3.shards.decode import decode_audio, decode_image, decode_json, decode_member, decode_text
+from symile_m3.shards.blend import Blend, OrderedSource
+from symile_m3.shards.decode import DecodeLimits, decode_audio, decode_image, decode_json, decode_member, decode_text
 from symile_m3.shards.errors import DamagedSampleError, ShardError, SymileM3Error
+from symile_m3.shards.foreign import ALIASES, ForeignReader
+from symile_m3.shards.foreign_index import default_index_dir
 from symile_m3.shards.index import DatasetIndex, ShardIndex, ShardInfo
 from symile_m3.shards.layout import MEMBERS, SPLITS, DatasetLayout, shard_name, sidecar_path, split_of
 from symile_m3.shards.loader import Loader, LoaderConfig
@@ -29,16 +35,24 @@ from symile_m3.shards.reader import DatasetReader, ShardReader, Source
 from symile_m3.shards.verify import Problem, verify_shard
 from symile_m3.shards.writer import RawSample, write_shard
 
+if TYPE_CHECKING:
+    from symile_m3.shards.torch_dataset import StreamingDataset as StreamingDataset
+
 __all__ = [
+    "ALIASES",
     "MEMBERS",
     "SPLITS",
     "AtomicFile",
+    "Blend",
     "DamagedSampleError",
     "DatasetIndex",
     "DatasetLayout",
     "DatasetReader",
+    "DecodeLimits",
+    "ForeignReader",
     "Loader",
     "LoaderConfig",
+    "OrderedSource",
     "Problem",
     "RawSample",
     "Sample",
@@ -53,6 +67,7 @@ __all__ = [
     "decode_json",
     "decode_member",
     "decode_text",
+    "default_index_dir",
     "epoch_order",
     "missing_mask",
     "rank_share",
@@ -66,3 +81,11 @@ __all__ = [
     "write_shard",
     "write_text",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "StreamingDataset":
+        from symile_m3.shards.torch_dataset import StreamingDataset
+
+        return StreamingDataset
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

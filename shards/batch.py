@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from symile_m3.shards.decode import decode_member
+from symile_m3.shards.blend import Blend
+from symile_m3.shards.decode import LIMITS, DecodeLimits, decode_member
 from symile_m3.shards.errors import DamagedSampleError, ShardError
 from symile_m3.shards.order import Order
 from symile_m3.shards.reader import Source
@@ -53,6 +54,7 @@ class BatchMaker(Generic[T]):
         decode: whether to decode them.
         skip_bad: whether damaged samples are left out instead of raised.
         transform: applied to (samples, epoch); None leaves the list of samples.
+        limits: how large what is decoded may be.
     """
 
     source: Source
@@ -60,6 +62,7 @@ class BatchMaker(Generic[T]):
     decode: bool
     skip_bad: bool
     transform: Callable[[list[Sample], int], T] | None
+    limits: DecodeLimits = LIMITS
 
     def __call__(self, task: tuple[Order, int]) -> Made[T]:
         """Make the batch of a task, which is (sample numbers, epoch).
@@ -92,17 +95,19 @@ class BatchMaker(Generic[T]):
         fields = {}
         for member, data in members.items():
             try:
-                fields[member] = decode_member(member, data)
+                fields[member] = decode_member(member, data, self.limits)
             except ValueError as error:
                 raise DamagedSampleError(self.source.shard(i), key, f"{member}: {error}") from error
         return fields
 
 
 def check_fields(source: Source, fields: Sequence[str]) -> None:
-    """Read one sample, so that a member no shard has is refused before any worker starts.
+    """Read one sample, of each source of a blend, so that a member no shard has is refused before any
+    worker starts.
 
     Raises:
         ShardError: there is no such member, or the shard cannot be read.
     """
-    with contextlib.suppress(DamagedSampleError):  # damage is reported when its turn comes
-        source.read(0, fields)
+    for each in source.sources if isinstance(source, Blend) else (source,):
+        with contextlib.suppress(DamagedSampleError):  # damage is reported when its turn comes
+            each.read(0, fields)

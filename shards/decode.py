@@ -6,9 +6,11 @@ shard and sample to name.
 
 from __future__ import annotations
 
+import functools
 import io
 import json
-from collections.abc import Callable, Mapping
+import math
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
@@ -19,6 +21,38 @@ MAX_SECONDS = 60.0
 MAX_TEXT_BYTES = 1_000_000
 _MAX_CHANNELS = 8
 _MAX_RATE_HZ = 192_000
+_AUDIO_MAGIC = (b"fLaC", b"RIFF", b"RF64", b"OggS", b"ID3")
+_UNKNOWN_FRAMES = 1 << 62  # libsndfile gives 2**63 - 1 where a FLAC does not say how long it is
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodeLimits:
+    """How large what a member holds may be. What is larger is refused before it takes memory.
+
+    Attributes:
+        pixels: width times height of an image; Pillow itself takes no more than 178,956,970.
+        seconds: duration of a clip.
+        text_bytes: length of a text or of a JSON object.
+
+    Raises:
+        ValueError: a limit is not positive.
+    """
+
+    pixels: int = MAX_PIXELS
+    seconds: float = MAX_SECONDS
+    text_bytes: int = MAX_TEXT_BYTES
+
+    def __post_init__(self) -> None:
+        for name in ("pixels", "seconds", "text_bytes"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+
+
+LIMITS = DecodeLimits()
+"""The limits by default."""
+
+_IMAGES = frozenset({"jpg", "jpeg", "png", "webp"})
+_AUDIO = frozenset({"flac", "wav", "ogg", "opus", "mp3"})
 
 
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
@@ -42,18 +76,21 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np
             if width * height > max_pixels:
                 raise ValueError(f"{width} x {height} pixels are more than the {max_pixels:,} allowed")
             return np.array(image.convert("RGB"))
-    except (ValueError, MemoryError):
+    except ValueError:
         raise
+    except MemoryError:
+        raise ValueError("not an image that fits into memory") from None
     except Exception as error:  # damaged bytes make a decoder raise anything
         raise ValueError(f"not an image that can be decoded: {error}") from error
 
 
 def decode_audio(data: bytes, *, max_seconds: float = MAX_SECONDS) -> tuple[npt.NDArray[np.float32], int]:
-    """Decode FLAC, WAV, Ogg or MP3 audio; several channels are averaged.
+    """Decode FLAC, WAV, Ogg (Vorbis, Opus) or MP3 audio; several channels are averaged.
 
     Args:
         data: the encoded audio.
-        max_seconds: duration at most; no more than that is ever decoded.
+        max_seconds: duration at most; no more than that is ever decoded, and a header that claims more is
+            refused at once.
 
     Returns:
         The waveform in -1 .. 1, shape (T,), and its sample rate in Hz.
@@ -61,25 +98,43 @@ def decode_audio(data: bytes, *, max_seconds: float = MAX_SECONDS) -> tuple[npt.
     Raises:
         ValueError: it is no such audio, cut off, empty, or longer than allowed.
     """
-    import soundfile
-
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
+        if not data.startswith(_AUDIO_MAGIC) and not (data[:1] == b"\xff" and data[1:2] >= b"\xe0"):
+            raise ValueError("not audio that can be decoded: neither FLAC, WAV, Ogg nor MP3")
+        with _one_way()(io.BytesIO(data)) as file:
             rate_hz, channels, claimed = file.samplerate, file.channels, file.frames
             if not 0 < rate_hz <= _MAX_RATE_HZ or not 0 < channels <= _MAX_CHANNELS:
                 raise ValueError(f"{channels} channels at {rate_hz} Hz are not supported")
             limit = int(max_seconds * rate_hz)
-            wave_TC = file.read(limit + 1, dtype="float32", always_2d=True)
-    except (ValueError, MemoryError):
+            known = claimed < _UNKNOWN_FRAMES
+            if known and claimed > limit:
+                raise ValueError(f"{claimed / rate_hz:,.1f} s are longer than the {max_seconds:g} s allowed")
+            wave_TC = file.read((claimed if known else limit) + 1, dtype="float32", always_2d=True)
+    except ValueError:
         raise
+    except MemoryError:
+        raise ValueError("not audio that fits into memory") from None
     except Exception as error:  # damaged bytes make a decoder raise anything
         raise ValueError(f"not audio that can be decoded: {error}") from error
     if len(wave_TC) > limit:
         raise ValueError(f"longer than the {max_seconds:g} s allowed")
-    if len(wave_TC) == 0 or len(wave_TC) < claimed:
+    if len(wave_TC) == 0 or (known and len(wave_TC) < claimed):
         raise ValueError(f"cut off after {len(wave_TC)} of {claimed} frames")
     wave_T = wave_TC[:, 0] if channels == 1 else wave_TC.mean(axis=1, dtype=np.float32)
     return np.ascontiguousarray(wave_T), int(rate_hz)
+
+
+@functools.cache
+def _one_way() -> Any:
+    """A sound file that is read through once. One that can seek would seek to where it stands after each
+    read, which fails where a header claims more than there is."""
+    import soundfile
+
+    class OneWay(soundfile.SoundFile):  # type: ignore[misc]
+        def seekable(self) -> bool:
+            return False
+
+    return OneWay
 
 
 def decode_text(data: bytes, *, max_bytes: int = MAX_TEXT_BYTES) -> str:
@@ -108,28 +163,21 @@ def decode_json(data: bytes, *, max_bytes: int = MAX_TEXT_BYTES) -> dict[str, An
     return value
 
 
-DECODERS: Mapping[str, Callable[[bytes], Any]] = {
-    "jpg": decode_image,
-    "jpeg": decode_image,
-    "png": decode_image,
-    "webp": decode_image,
-    "flac": decode_audio,
-    "wav": decode_audio,
-    "ogg": decode_audio,
-    "mp3": decode_audio,
-    "txt": decode_text,
-    "json": decode_json,
-}
-
-
-def decode_member(member: str, data: bytes) -> Any:
+def decode_member(member: str, data: bytes, limits: DecodeLimits = LIMITS) -> Any:
     """Decode a member by its name; one with an unknown name stays bytes.
 
     Raises:
-        ValueError: the bytes are not what the name says.
+        ValueError: the bytes are not what the name says, or are more than the limits allow.
     """
-    decoder = DECODERS.get(member)
-    return data if decoder is None else decoder(data)
+    if member in _IMAGES:
+        return decode_image(data, max_pixels=limits.pixels)
+    if member in _AUDIO:
+        return decode_audio(data, max_seconds=limits.seconds)
+    if member == "txt":
+        return decode_text(data, max_bytes=limits.text_bytes)
+    if member == "json":
+        return decode_json(data, max_bytes=limits.text_bytes)
+    return data
 
 
 def _refuse_constant(name: str) -> NoReturn:

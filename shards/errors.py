@@ -24,9 +24,7 @@ class DamagedSampleError(ShardError):
     """
 
     def __init__(self, shard: str, key: str, reason: str) -> None:
-        super().__init__(
-            f"{shard}: sample {key}: {reason} (rebuild the shard by deleting it and running the same build again)"
-        )
+        super().__init__(f"{shard}: sample {key}: {reason} (build or fetch the shard anew, or skip bad samples)")
         self.shard = shard
         self.key = key
         self.reason = reason

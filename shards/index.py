@@ -73,6 +73,8 @@ class ShardInfo:
         if not isinstance(sha256, str) or not (split is None or isinstance(split, str)):
             raise ValueError(f"{url}: sha256 and split must be strings")
         name = PurePosixPath(url).name
+        if name == ".." or any(ord(char) < 0x20 for char in name):
+            raise ValueError(f"shard url {url!r} names no file")
         return cls(name=name, split=split, nsamples=nsamples, filesize=filesize, sha256=sha256)
 
 
@@ -147,9 +149,13 @@ class ShardIndex:
         filesize: length in bytes of the tar this was made for.
         members: names of the members, M of them.
         keys: keys of the samples in UTF-8, shape (N,).
-        offsets: position of each member's first byte, behind its header, shape (N, M).
-        sizes: length of each member in bytes, shape (N, M).
+        offsets: position of each member's first byte, behind its header, shape (N, M); -1 where a sample
+            lacks a member, as in the tars of others.
+        sizes: length of each member in bytes, shape (N, M); 0 where it is lacking.
         crc32: checksum of each member's bytes, shape (N, M); None where it was never known (after `scan`).
+        header_crc32: checksum of the block before each member, shape (N, M), for tars whose headers say other
+            names than `key.member`; None for ours.
+        notes: what else a sidecar remembers, as plain JSON values.
     """
 
     shard: str
@@ -159,13 +165,15 @@ class ShardIndex:
     offsets: npt.NDArray[np.int64]
     sizes: npt.NDArray[np.int64]
     crc32: npt.NDArray[np.uint32] | None = None
+    header_crc32: npt.NDArray[np.uint32] | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def key(self, i: int) -> str:
         """The key of sample `i`."""
-        return bytes(self.keys[i]).decode()
+        return bytes(self.keys[i]).decode(errors="backslashreplace")
 
     @classmethod
     def scan(cls, tar: Path) -> ShardIndex:
@@ -261,6 +269,10 @@ class ShardIndex:
         }
         if self.crc32 is not None:
             arrays["crc32"] = self.crc32
+        if self.header_crc32 is not None:
+            arrays["header_crc32"] = self.header_crc32
+        if self.notes:
+            arrays["notes"] = np.frombuffer(json.dumps(self.notes).encode(), np.uint8)
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **arrays)
         write_bytes(path, buffer.getvalue())
@@ -273,7 +285,10 @@ class ShardIndex:
             ShardError: it cannot be read or contradicts itself.
         """
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as content:
+            stored = path.read_bytes()
+            with np.load(io.BytesIO(stored), allow_pickle=False) as content:
+                if any(entry.compress_type != zipfile.ZIP_STORED for entry in content.zip.infolist()):
+                    raise ValueError("it is compressed")  # so that no small file becomes large arrays
                 arrays = {name: content[name] for name in content.files}
             index = cls(
                 shard=shard,
@@ -283,11 +298,25 @@ class ShardIndex:
                 offsets=arrays["offsets"],
                 sizes=arrays["sizes"],
                 crc32=arrays.get("crc32"),
+                header_crc32=arrays.get("header_crc32"),
+                notes=json.loads(arrays["notes"].tobytes()) if "notes" in arrays else {},
             )
             if int(arrays["version"]) != _SIDECAR_VERSION:
                 raise ValueError(f"version {arrays['version']} is unknown")
             index._check()
-        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            KeyError,
+            EOFError,
+            AttributeError,
+            NotImplementedError,
+            MemoryError,
+            RecursionError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
             raise ShardError(
                 f"{path}: not the index of {shard}: {error} (delete it: it is made anew from the tar)"
             ) from error
@@ -303,12 +332,18 @@ class ShardIndex:
             (self.offsets, np.int64),
             (self.sizes, np.int64),
             (self.crc32, np.uint32),
+            (self.header_crc32, np.uint32),
         ):
             if array is not None and (array.shape != shape or array.dtype != dtype):
                 raise ValueError("an array has the wrong shape or type")
-        ends = self.offsets + self.sizes
-        if self.offsets.min() < BLOCK or self.sizes.min() < 0 or ends.max() > self.filesize:
+        there = self.offsets != -1
+        # compared without a sum, which could overflow
+        if ((self.offsets < BLOCK) | (self.sizes < 0) | (self.sizes > self.filesize - self.offsets))[there].any():
             raise ValueError("a member lies outside the tar")
+        if not there.any(axis=1).all() or self.sizes[~there].any():
+            raise ValueError("a sample has no member, or a missing member a size")
+        if not isinstance(self.notes, dict):
+            raise ValueError("notes are not an object")
 
 
 def _check_pax(records: bytes) -> None:

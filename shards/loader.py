@@ -11,6 +11,8 @@ from typing import Any, Generic, Literal, overload
 import numpy as np
 
 from symile_m3.shards.batch import BatchMaker, Made, Sample, T, check_fields
+from symile_m3.shards.blend import OrderedSource
+from symile_m3.shards.decode import LIMITS, DecodeLimits
 from symile_m3.shards.order import WINDOW, Order, epoch_order, rank_share
 from symile_m3.shards.reader import Source
 from symile_m3.shards.workers import WorkerPool, run_in_thread
@@ -36,6 +38,7 @@ class LoaderConfig:
         on_bad_sample: `stop` raises for a damaged sample; `skip` leaves it out, so that its batch is
             shorter, and counts it.
         window: samples among which the order is fully random. See `epoch_order`.
+        limits: how large what is decoded may be.
 
     Raises:
         ValueError: a value is out of range.
@@ -53,6 +56,7 @@ class LoaderConfig:
     prefetch: int = 2
     on_bad_sample: Literal["stop", "skip"] = "stop"
     window: int = WINDOW
+    limits: DecodeLimits = LIMITS
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "world", "prefetch", "window"):
@@ -82,7 +86,7 @@ class Loader(Generic[T]):
     script must guard its entry with `if __name__ == "__main__"`, and source and transform must be picklable.
 
     Args:
-        source: the samples, such as a `DatasetReader`.
+        source: the samples, such as a `DatasetReader`, a `ForeignReader` or a `Blend` of several.
         config: see `LoaderConfig`.
         transform: applied to (samples, epoch) where the batch is made; what it returns is the batch.
 
@@ -123,6 +127,7 @@ class Loader(Generic[T]):
             decode=config.decode,
             skip_bad=config.on_bad_sample == "skip",
             transform=transform,
+            limits=config.limits,
         )
         self._epoch = 0
         self._consumed = 0
@@ -132,10 +137,20 @@ class Loader(Generic[T]):
 
     def __len__(self) -> int:
         """Batches of this rank in a whole epoch."""
-        full, tail = divmod(len(self.source), self.config.batch_size * self.config.world)
+        full, tail = divmod(self._epoch_size, self.config.batch_size * self.config.world)
         return full + (not self.config.drop_last and self.config.rank < tail)
 
     def __iter__(self) -> Iterator[T]:
+        return self.part(0, 1)
+
+    def part(self, part: int, parts: int) -> Iterator[T]:
+        """Iterate as `iter(self)` does, but over every `parts`-th batch only, from batch `part` on, counted
+        from where the epoch begins or is resumed: for processes that share the batches of one rank.
+
+        Args:
+            part: which of the shares, 0 .. parts-1.
+            parts: how many there are.
+        """
         config = self.config
         self._iteration += 1
         iteration, epoch, start = self._iteration, self._epoch, self._start
@@ -149,10 +164,11 @@ class Loader(Generic[T]):
             start=start,
             drop_last=config.drop_last,
         )
-        results = self._results([(share, epoch) for share in shares])
+        results = self._results([(share, epoch) for share in shares[part::parts]])
         try:
-            for step, made in enumerate(results, start=1):
+            for turn, made in enumerate(results):
                 self.bad_samples.update(made.bad)
+                step = turn * parts + part + 1
                 self._consumed = min(len(order), start + step * config.batch_size * config.world)
                 yield made.batch
                 if iteration != self._iteration:
@@ -180,6 +196,9 @@ class Loader(Generic[T]):
 
     def order(self, epoch: int) -> Order:
         """The numbers of all samples in the order of an epoch, before they are shared between ranks."""
+        if isinstance(self.source, OrderedSource):
+            config = self.config
+            return self.source.epoch_order(config.seed, epoch, window=config.window, shuffle=config.shuffle)
         if not self.config.shuffle:
             return np.arange(len(self.source), dtype=np.int64)
         return epoch_order(self.source.shard_sizes, self.config.seed, epoch, window=self.config.window)
@@ -211,7 +230,7 @@ class Loader(Generic[T]):
         epoch, consumed = state.get("epoch"), state.get("consumed")
         if type(epoch) is not int or type(consumed) is not int:
             raise ValueError("the loader state lacks epoch or consumed")
-        if epoch < 0 or not 0 <= consumed <= len(self.source):
+        if epoch < 0 or not 0 <= consumed <= self._epoch_size:
             raise ValueError(f"the loader state stands at sample {consumed} of epoch {epoch}")
         self._iteration += 1
         self._epoch, self._start, self._consumed = epoch, consumed, consumed
@@ -221,12 +240,16 @@ class Loader(Generic[T]):
         if self._pool is not None:
             self._pool.close()
 
+    @property
+    def _epoch_size(self) -> int:
+        return self.source.epoch_size if isinstance(self.source, OrderedSource) else len(self.source)
+
     def _identity(self) -> dict[str, Any]:
         """What the order depends on: states are exchangeable where these agree."""
         shuffle = self.config.shuffle
         return {
             "fingerprint": self.source.fingerprint,
-            "samples": len(self.source),
+            "samples": self._epoch_size,
             "shuffle": shuffle,
             "seed": self.config.seed if shuffle else None,
             "window": self.config.window if shuffle else None,

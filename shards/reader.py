@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import itertools
-import mmap
 import os
 import threading
 import zlib
@@ -15,10 +14,15 @@ from typing import Any, Protocol
 from symile_m3.shards.errors import DamagedSampleError, ShardError
 from symile_m3.shards.index import DatasetIndex, ShardIndex, ShardInfo
 from symile_m3.shards.layout import DatasetLayout
-from symile_m3.shards.tar import BLOCK, parse_header
+from symile_m3.shards.tar import BLOCK, parse_header, usual_header
 
 MAX_OPEN = 256
 """Shards open at a time, by default; each takes a file descriptor and its index, about 100 bytes a sample."""
+
+MAX_MEMBER_BYTES = 1 << 28
+"""Length of a member that is read, at most, by default: 256 MiB."""
+
+_SPAN = 1 << 15  # members that lie within so many bytes are read at once
 
 
 class Source(Protocol):
@@ -43,31 +47,44 @@ class Source(Protocol):
 
 
 class ShardReader:
-    """Random access to the samples of one tar, through a memory map that is made on first use.
+    """Random access to the samples of one tar, through a file that is opened on first use.
 
-    The reader can be pickled and goes on working in forked and spawned processes; the map stays behind.
+    Reads copy what they need and map nothing, so memory does not grow with what has been read, and a tar cut
+    off or a disk that fails under the reader is an error with its name, where a memory map would end the
+    process. The reader can be pickled and goes on working in forked and spawned processes; the open file
+    stays behind.
 
     Args:
         path: the tar.
         index: where its members lie; by default from the sidecar, or by scanning.
         check: whether to compare each member read with its checksum (over 1 GB/s).
+        max_member_bytes: a longer member is damage, and is not read.
 
     Raises:
         ShardError: the tar or its index is missing, or the tar is not as long as the index says.
     """
 
-    def __init__(self, path: Path, index: ShardIndex | None = None, *, check: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        index: ShardIndex | None = None,
+        *,
+        check: bool = True,
+        max_member_bytes: int = MAX_MEMBER_BYTES,
+    ) -> None:
         self.path = path
         self.index = ShardIndex.open(path) if index is None else index
         self.check = check
+        self.max_member_bytes = max_member_bytes
         self._columns = {member: m for m, member in enumerate(self.index.members)}
-        self._view: mmap.mmap | None = None
+        self._suffixes = [f".{member}".encode() for member in self.index.members]
+        self._file: _File | None = None
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_view": None}
+        return self.__dict__ | {"_file": None}
 
     def key(self, i: int) -> str:
         """The key of sample `i`."""
@@ -78,62 +95,107 @@ class ShardReader:
 
         Args:
             i: position in the shard, 0 .. len-1.
-            fields: which members; by default all.
+            fields: which members; by default all it has.
 
         Raises:
             IndexError: there is no such sample.
             ShardError: the shard has no such member, or the tar is not as long as its index says.
-            DamagedSampleError: the tar does not hold there what the index says, or its bytes were altered.
+            DamagedSampleError: the sample lacks a member that others have, a member is longer than allowed,
+                the tar does not hold there what the index says, or its bytes were altered.
         """
-        if not 0 <= i < len(self.index):
-            raise IndexError(f"{self.path.name}: sample {i} of {len(self.index)}")
         index = self.index
-        view = self._open() if self._view is None else self._view
-        crc32 = index.crc32 if self.check else None
-        members: dict[str, bytes] = {}
-        for member in index.members if fields is None else fields:
+        if not 0 <= i < len(index):
+            raise IndexError(f"{index.shard}: sample {i} of {len(index)}")
+        offsets, sizes = index.offsets[i].tolist(), index.sizes[i].tolist()
+        if fields is None:
+            fields = [member for member, at in zip(index.members, offsets, strict=True) if at >= 0]
+        places: list[tuple[str, int, int, int]] = []
+        for member in fields:
             m = self._columns.get(member)
             if m is None:
-                raise ShardError(f"{self.path.name}: has no member {member!r} (it has {', '.join(index.members)})")
-            at, size = int(index.offsets[i, m]), int(index.sizes[i, m])
+                raise ShardError(f"{index.shard}: has no member {member!r} (it has {', '.join(index.members)})")
+            if offsets[m] < 0:
+                raise DamagedSampleError(index.shard, self.key(i), f"it has no {member}")
+            if sizes[m] > self.max_member_bytes:
+                reason = f"{member}: {sizes[m]:,} bytes are more than the {self.max_member_bytes:,} allowed"
+                raise DamagedSampleError(index.shard, self.key(i), reason)
+            places.append((member, m, offsets[m], sizes[m]))
+        file = self._open() if self._file is None else self._file
+        members: dict[str, bytes] = {}
+        crc32 = index.crc32 if self.check else None
+        for data, (member, m, at, size) in zip(self._fetch(file, places), places, strict=True):
             if not members:
-                self._check_header(view, i, member, at, size)
-            data = view[at : at + size]
+                self._check_header(data[:BLOCK], i, m, size)
+                data = data[BLOCK:]
+            if len(data) != size:
+                raise ShardError(f"{index.shard}: ends before byte {at + size:,}: cut off while it is read")
             if crc32 is not None and zlib.crc32(data) != crc32[i, m]:
-                raise DamagedSampleError(self.path.name, self.key(i), f"the bytes of its {member} were altered")
+                raise DamagedSampleError(index.shard, self.key(i), f"the bytes of its {member} were altered")
             members[member] = data
         return members
 
     def close(self) -> None:
-        """Let go of the map; the next read makes it anew."""
-        if self._view is not None:
-            self._view.close()
-            self._view = None
+        """Let go of the file; the next read opens it anew."""
+        self._file = None
 
-    def _open(self) -> mmap.mmap:
+    def _open(self) -> _File:
         try:
-            with self.path.open("rb") as file:
-                filesize = os.fstat(file.fileno()).st_size
-                if filesize != self.index.filesize:
-                    raise _wrong_size(self.path.name, filesize, self.index.filesize)
-                self._view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            file = _File(self.path)
+            filesize = os.fstat(file.fd).st_size
         except OSError as error:
             raise ShardError(f"{self.path}: cannot be read: {error.strerror}") from error
-        return self._view
+        if filesize != self.index.filesize:
+            raise _wrong_size(self.index.shard, filesize, self.index.filesize)
+        self._file = file
+        return file
 
-    def _check_header(self, view: mmap.mmap, i: int, member: str, at: int, size: int) -> None:
-        name = f"{self.key(i)}.{member}"
+    def _fetch(self, file: _File, places: Sequence[tuple[str, int, int, int]]) -> list[bytes]:
+        """The bytes at each place, those of the first with its header; at once where they lie together."""
         try:
-            header = parse_header(view[at - BLOCK : at])
+            spans = [(at, size) for _, _, at, size in places]
+            spans[:1] = [(at - BLOCK, size + BLOCK) for at, size in spans[:1]]
+            start = min((at for at, _ in spans), default=0)
+            end = max((at + size for at, size in spans), default=0)
+            if end - start > _SPAN:
+                return [os.pread(file.fd, size, at) for at, size in spans]
+            whole = os.pread(file.fd, end - start, start)
+            return [whole[at - start : at - start + size] for at, size in spans]
+        except OSError as error:
+            raise ShardError(f"{self.path}: cannot be read: {error.strerror}") from error
+
+    def _check_header(self, block: bytes, i: int, m: int, size: int) -> None:
+        index, member = self.index, self.index.members[m]
+        if index.header_crc32 is not None:
+            if zlib.crc32(block) != index.header_crc32[i, m]:
+                reason = f"{member}: its header in the tar is not the one indexed (altered or replaced)"
+                raise DamagedSampleError(index.shard, self.key(i), reason)
+            return
+        name = bytes(index.keys[i]) + self._suffixes[m]
+        if len(name) <= 100 and block == usual_header(name, size):
+            return
+        try:
+            header = parse_header(block)
         except ValueError as error:
-            raise DamagedSampleError(self.path.name, self.key(i), f"{member}: {error}") from None
-        if header is None or header.name != name or header.size != size:
+            raise DamagedSampleError(index.shard, self.key(i), f"{member}: {error}") from None
+        if header is None or header.name != f"{self.key(i)}.{member}" or header.size != size:
             found = "nothing" if header is None else f"{header.name}, {header.size:,} bytes"
             raise DamagedSampleError(
-                self.path.name,
+                index.shard,
                 self.key(i),
-                f"the tar holds {found} where {name}, {size:,} bytes, is expected",
+                f"the tar holds {found} where {self.key(i)}.{member}, {size:,} bytes, is expected",
             )
+
+
+class _File:
+    """A file descriptor that is closed when the last who reads from it lets go of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.fd = -1
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
 
 
 class DatasetReader:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import tarfile
+import zlib
 from typing import NamedTuple
 
 BLOCK = 512
 RECORD = 10_240
 _ZERO = bytes(BLOCK)
 _CHECKSUM = slice(148, 156)
+_USUAL = (
+    b"%b0000644\0" + b"0000000\0" * 2 + b"%b\x00" + b"00000000000\0" + b"%06o\0 0" + bytes(100) + b"ustar\x0000"
+    + bytes(247)
+)  # fmt: skip
+_USUAL_SUM = sum(_USUAL % (b"", b"", 0)) - sum(b"000000\0 ") + 8 * 0x20
 
 
 class Header(NamedTuple):
@@ -37,8 +43,15 @@ def make_header(name: str, size: int) -> bytes:
     return info.tobuf(format=tarfile.USTAR_FORMAT, encoding="utf-8", errors="strict")
 
 
+def usual_header(name: bytes, size: int) -> bytes:
+    """What `make_header` makes, many times as fast, for a name of at most 100 bytes and less than 8 GiB."""
+    octal = b"%011o" % size
+    return _USUAL % (name.ljust(100, b"\0"), octal, _USUAL_SUM + sum(name) + sum(octal))
+
+
 def parse_header(block: bytes) -> Header | None:
-    """Read a header; None for the zeros that end an archive.
+    """Read a header; None for the zeros that end an archive. Bytes of the name that are not UTF-8 are
+    written as `\\xff`.
 
     Raises:
         ValueError: it is not a header, or one with an altered byte.
@@ -52,14 +65,15 @@ def parse_header(block: bytes) -> Header | None:
         size = _octal(block[124:136])
     except ValueError:
         raise ValueError("not a tar header") from None
-    # the checksum counts its own eight bytes as blanks
-    if sum(block) - sum(block[_CHECKSUM]) + 8 * 0x20 != stored:
+    # The checksum is the sum of the bytes, its own eight counted as blanks. Adler-32 has 1 + the sum of
+    # the bytes modulo 65,521 in its lower half, and is many times as fast as sum().
+    if ((zlib.adler32(block) & 0xFFFF) - 1 - sum(block[_CHECKSUM]) + 8 * 0x20 - stored) % 65_521:
         raise ValueError("the checksum of the tar header does not match")
     name = block[:100].split(b"\0", 1)[0]
     if block[257:263] == b"ustar\0" and block[345]:
         name = block[345:500].split(b"\0", 1)[0] + b"/" + name
     kind = block[156:157]
-    return Header(name.decode("utf-8", "surrogateescape"), size, b"0" if kind == b"\0" else kind)
+    return Header(name.decode("utf-8", "backslashreplace"), size, b"0" if kind == b"\0" else kind)
 
 
 def padded(size: int) -> int:
@@ -70,4 +84,7 @@ def padded(size: int) -> int:
 def _octal(field: bytes) -> int:
     if field[0] & 0x80:  # GNU's base-256, for sizes of 8 GiB and more
         return int.from_bytes(field, "big") & ((1 << (8 * len(field) - 1)) - 1)
-    return int(field.split(b"\0", 1)[0].strip() or b"0", 8)
+    digits = field.split(b"\0", 1)[0].strip() or b"0"
+    if not digits.isdigit():  # int() would take signs and underscores too, and a negative size leads nowhere
+        raise ValueError
+    return int(digits, 8)

@@ -26,11 +26,13 @@ class Problem:
         shard: file name of the tar.
         key: key of the sample concerned; None where it is the shard as a whole, or cannot be known.
         message: what is wrong.
+        kind: a word for what it is, to count by; empty where no one counts.
     """
 
     shard: str
     key: str | None
     message: str
+    kind: str = ""
 
     def __str__(self) -> str:
         sample = "" if self.key is None else f"sample {self.key}: "
@@ -96,6 +98,8 @@ def _walk(view: mmap.mmap, index: ShardIndex, decode: Sequence[str]) -> Iterator
         key = index.key(i)
         for m, member in enumerate(index.members):
             at, size = int(index.offsets[i, m]), int(index.sizes[i, m])
+            if at < 0:
+                continue
             if at + padded(size) > len(view):
                 rest = len(index) - i - 1
                 yield Problem(index.shard, key, f"{member}: cut off, and with it the {rest} samples behind it")

@@ -1,0 +1,100 @@
+"""The indexes of tars that came without one: made once, kept, and made anew when the tar changes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from symile_m3.shards.errors import ShardError
+from symile_m3.shards.index import ShardIndex
+from symile_m3.shards.layout import sidecar_path
+from symile_m3.shards.scan import Findings, scan_tar
+from symile_m3.shards.verify import Problem
+
+_SCAN_VERSION = 1
+
+
+def default_index_dir() -> Path:
+    """Where indexes go that cannot lie beside their tars: `symile-m3/indexes` in the user's cache directory."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "symile-m3" / "indexes"
+
+
+def open_foreign(path: Path, index_dir: Path | None = None) -> tuple[ShardIndex, Findings]:
+    """The index of any tar, and what is odd about the tar.
+
+    An index is taken from `sidecar_path(path)` or from the cache directory where it was made for a tar of this
+    path, length and time of change, or written with the tar by `write_shard`. Otherwise the tar is scanned, and
+    the index kept at the first of the two places that can be written; where neither can, it is not kept.
+    Processes may do so at the same time: an index is replaced as a whole.
+
+    Args:
+        path: the tar.
+        index_dir: the only directory to look for the index and to keep it in.
+
+    Raises:
+        ShardError: the tar cannot be read, or is no such tar; see `scan_tar`.
+    """
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise ShardError(f"{path}: cannot be read: {error.strerror}") from error
+
+    def made_for(place: Path) -> dict[str, Any]:
+        tar = os.path.relpath(path, place.parent) if index_dir is None else str(path.absolute())
+        return {"scan": _SCAN_VERSION, "path": tar, "mtime_ns": stat.st_mtime_ns}
+
+    free = []
+    for place, beside in _places(path, index_dir):
+        index = None
+        with contextlib.suppress(ShardError):  # one that is missing or damaged is made anew
+            index = ShardIndex.load(place, path.name)
+        if index is not None and index.filesize == stat.st_size:
+            findings = _remembered(index, made_for(place))
+            if findings is not None:
+                return index, findings
+            if beside and index.crc32 is not None:
+                return index, Findings(shard=path.name)
+        if not (beside and place.exists() and (index is None or index.crc32 is not None)):
+            free.append(place)  # one made by `write_shard` is evidence, and not overwritten
+    index, findings = scan_tar(path)
+    if len(index):
+        found = {"counts": dict(findings.counts), "problems": [_plain(p) for p in findings.problems]}
+        for place in free:
+            with contextlib.suppress(ShardError):
+                replace(index, notes=made_for(place) | found).save(place)
+                break
+    return index, findings
+
+
+def _places(path: Path, index_dir: Path | None) -> Iterator[tuple[Path, bool]]:
+    name = f"{path.stem[:80]}-{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:24]}.idx.npz"
+    if index_dir is None:
+        yield sidecar_path(path), True
+        with contextlib.suppress(RuntimeError):  # there is no home directory
+            yield default_index_dir() / name, False
+    else:
+        yield index_dir / name, False
+
+
+def _plain(problem: Problem) -> list[str | None]:
+    return [problem.key, problem.message, problem.kind]
+
+
+def _remembered(index: ShardIndex, made_for: Mapping[str, Any]) -> Findings | None:
+    """What was odd about the tar when it was scanned; None where the index was made for something else."""
+    notes = index.notes
+    if any(notes.get(name) != value for name, value in made_for.items()):
+        return None
+    try:
+        problems = [Problem(index.shard, key, str(message), str(kind)) for key, message, kind in notes["problems"]]
+        counts = Counter({str(kind): int(count) for kind, count in notes["counts"].items()})
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return Findings(shard=index.shard, problems=problems, counts=counts)
