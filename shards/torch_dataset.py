@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from symile_m3.shards.batch import Sample
+from symile_m3.shards.errors import DamagedSampleError, ShardError
 from symile_m3.shards.loader import Loader, LoaderConfig
 from symile_m3.shards.reader import Source
 
@@ -36,6 +37,9 @@ class StreamingDataset(IterableDataset[T], Generic[T]):
     The epoch moves on once all its batches have been made, and `set_epoch` sets it, for workers that are kept
     (`persistent_workers`) too. An epoch left unfinished begins anew, behind a loaded position if there is
     one. Workers run ahead, so a training loop that leaves an epoch near its end should call `set_epoch`.
+
+    As it does with all it is given, a `DataLoader` makes arrays to tensors and tuples to lists, unless it is
+    given a `collate_fn` of its own.
 
     Args:
         source, config, transform: as for a `Loader`. `config.workers` is used only without workers of a
@@ -174,9 +178,12 @@ class StreamingDataset(IterableDataset[T], Generic[T]):
         loader = self._make_loader(0)
         loader.load_state_dict(loader.state_dict() | {"epoch": epoch, "consumed": self._start(epoch)})
         named: Counter[str] = Counter()
-        for batch in loader.part(worker, workers):
-            self._bad[worker] += _report(loader, named)
-            yield batch
+        try:
+            for batch in loader.part(worker, workers):
+                self._bad[worker] += _report(loader, named)
+                yield batch
+        except DamagedSampleError as error:
+            raise ShardError(str(error)) from error  # a DataLoader makes errors anew, from their text alone
         self._done[worker] = iteration
         if bool((self._done[:workers] == iteration).all()):
             self._place[0] = epoch + 1
