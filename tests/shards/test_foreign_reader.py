@@ -4,7 +4,6 @@ import io
 import multiprocessing
 import os
 import pickle
-import random
 import subprocess
 import tarfile
 from collections.abc import Iterable
@@ -132,11 +131,9 @@ def test_hard_links_devices_and_sparse_files_are_passed_over(tmp_path: Path) -> 
             file.write(b"x" * 4096)
         file.truncate(60 * 65_536)
     (source / "e.txt").write_bytes(b"e")
-    for kind in (["--format=gnu"], ["--format=pax"], ["--format=pax", "--sparse-version=0.1"]):
-        path = tmp_path / "out.tar"
+    for i, kind in enumerate((["--format=gnu"], ["--format=pax"], ["--format=pax", "--sparse-version=0.1"])):
+        path = tmp_path / f"{i}.tar"
         subprocess.run(["tar", *kind, "--sparse", "--sort=name", "-cf", path, "-C", source, "."], check=True)
-        with path.open("ab"):
-            os.utime(path, ns=(0, random.randrange(10**18)))
         reader = ForeignReader(path, fields=["txt"])
         assert [reader.read(i) for i in range(len(reader))] == [{"txt": b"a"}, {"txt": b"e"}]
         assert reader.counts == {"link or device": 2, "sparse file": 1}
@@ -308,14 +305,3 @@ def test_tars_are_meant_by_directory_pattern_range_and_list(tmp_path: Path, monk
     (tmp_path / "empty").mkdir()
     with pytest.raises(ShardError, match="empty: holds no tars"):
         meant("empty")
-
-
-def test_scanning_is_fast_enough(tmp_path: Path) -> None:
-    """A tenth of what was measured, so that a busy machine does not fail it."""
-    import time
-
-    path = tmp_path / "a.tar"
-    write_shard(path, [small_sample(i) for i in range(5000)])
-    begun = time.perf_counter()
-    reader = ForeignReader(path, fields=["txt"], index_dir=tmp_path / "i")
-    assert len(reader) / (time.perf_counter() - begun) > 7_000
