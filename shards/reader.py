@@ -22,7 +22,7 @@ MAX_OPEN = 256
 MAX_MEMBER_BYTES = 1 << 28
 """Length of a member that is read, at most, by default: 256 MiB."""
 
-_SPAN = 1 << 15  # members that lie within so many bytes are read at once
+_SPAN = 1 << 17  # members that lie within so many bytes are read at once
 
 
 class Source(Protocol):
@@ -109,27 +109,29 @@ class ShardReader:
         offsets, sizes = index.offsets[i].tolist(), index.sizes[i].tolist()
         if fields is None:
             fields = [member for member, at in zip(index.members, offsets, strict=True) if at >= 0]
-        places: list[tuple[str, int, int, int]] = []
-        for member in fields:
-            m = self._columns.get(member)
-            if m is None:
-                raise ShardError(f"{index.shard}: has no member {member!r} (it has {', '.join(index.members)})")
-            if offsets[m] < 0:
-                raise DamagedSampleError(index.shard, self.key(i), f"it has no {member}")
-            if sizes[m] > self.max_member_bytes:
-                reason = f"{member}: {sizes[m]:,} bytes are more than the {self.max_member_bytes:,} allowed"
-                raise DamagedSampleError(index.shard, self.key(i), reason)
-            places.append((member, m, offsets[m], sizes[m]))
+        columns = [self._column(i, member, offsets, sizes) for member in fields]
+        if not columns:
+            return {}
+        first, last = min(columns), max(columns)  # in our tars they lie in this order
+        start = offsets[first] - BLOCK
+        span = offsets[last] + sizes[last] - start
         file = self._open() if self._file is None else self._file
+        # one read where the members lie together; a file cut off gives less
+        together = file.read(start, span) if BLOCK <= span <= _SPAN else b""
+        block = together[:BLOCK] if together else file.read(start, BLOCK)
+        self._check_header(block, i, first, sizes[first])
+        crc32 = index.crc32[i].tolist() if self.check and index.crc32 is not None else None
         members: dict[str, bytes] = {}
-        crc32 = index.crc32 if self.check else None
-        for data, (member, m, at, size) in zip(self._fetch(file, places), places, strict=True):
-            if not members:
-                self._check_header(data[:BLOCK], i, m, size)
-                data = data[BLOCK:]
-            if len(data) != size:
-                raise ShardError(f"{index.shard}: ends before byte {at + size:,}: cut off while it is read")
-            if crc32 is not None and zlib.crc32(data) != crc32[i, m]:
+        for member, m in zip(fields, columns, strict=True):
+            at, size = offsets[m], sizes[m]
+            begin = at - start
+            if begin >= BLOCK and begin + size <= len(together):
+                data = together[begin : begin + size]
+            else:
+                data = file.read(at, size)
+                if len(data) != size:
+                    raise ShardError(f"{index.shard}: ends before byte {at + size:,}: cut off while it is read")
+            if crc32 is not None and zlib.crc32(data) != crc32[m]:
                 raise DamagedSampleError(index.shard, self.key(i), f"the bytes of its {member} were altered")
             members[member] = data
         return members
@@ -149,19 +151,16 @@ class ShardReader:
         self._file = file
         return file
 
-    def _fetch(self, file: _File, places: Sequence[tuple[str, int, int, int]]) -> list[bytes]:
-        """The bytes at each place, those of the first with its header; at once where they lie together."""
-        try:
-            spans = [(at, size) for _, _, at, size in places]
-            spans[:1] = [(at - BLOCK, size + BLOCK) for at, size in spans[:1]]
-            start = min((at for at, _ in spans), default=0)
-            end = max((at + size for at, size in spans), default=0)
-            if end - start > _SPAN:
-                return [os.pread(file.fd, size, at) for at, size in spans]
-            whole = os.pread(file.fd, end - start, start)
-            return [whole[at - start : at - start + size] for at, size in spans]
-        except OSError as error:
-            raise ShardError(f"{self.path}: cannot be read: {error.strerror}") from error
+    def _column(self, i: int, member: str, offsets: list[int], sizes: list[int]) -> int:
+        index, m = self.index, self._columns.get(member)
+        if m is None:
+            raise ShardError(f"{index.shard}: has no member {member!r} (it has {', '.join(index.members)})")
+        if offsets[m] < 0:
+            raise DamagedSampleError(index.shard, self.key(i), f"it has no {member}")
+        if sizes[m] > self.max_member_bytes:
+            reason = f"{member}: {sizes[m]:,} bytes are more than the {self.max_member_bytes:,} allowed"
+            raise DamagedSampleError(index.shard, self.key(i), reason)
+        return m
 
     def _check_header(self, block: bytes, i: int, m: int, size: int) -> None:
         index, member = self.index, self.index.members[m]
@@ -190,8 +189,16 @@ class _File:
     """A file descriptor that is closed when the last who reads from it lets go of it."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.fd = -1
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self, at: int, size: int) -> bytes:
+        """`size` bytes from `at` on, or fewer where the file ends before."""
+        try:
+            return os.pread(self.fd, size, at)
+        except OSError as error:
+            raise ShardError(f"{self.path}: cannot be read: {error.strerror}") from error
 
     def __del__(self) -> None:
         if self.fd >= 0:
