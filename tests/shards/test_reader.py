@@ -13,6 +13,7 @@ from shard_samples import flip, full_sample, small_sample, write_dataset
 from symile_m3.shards import (
     DamagedSampleError,
     DatasetReader,
+    RawSample,
     ShardError,
     ShardIndex,
     ShardReader,
@@ -159,3 +160,32 @@ def test_threads_share_a_reader_whose_shards_come_and_go(tmp_path: Path) -> None
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+MEMORY = """
+import pathlib, sys
+from symile_m3.shards import DatasetReader, Loader, LoaderConfig
+
+def resident_bytes():
+    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+loader = Loader(
+    DatasetReader(pathlib.Path(sys.argv[1]), "train"),
+    LoaderConfig(batch_size=16, seed=0, fields=("jpg", "txt"), decode=False),
+)
+peaks = [max(resident_bytes() for _ in loader) for _ in range(5)]
+print(*peaks)
+"""
+
+
+def test_memory_does_not_grow_with_what_has_been_read(tmp_path: Path) -> None:
+    """In a process of its own: a memory map would take up all of the 96 MB."""
+
+    def large(i: int) -> RawSample:
+        return RawSample(f"{i:06d}", {"jpg": i.to_bytes(2, "big") * 24_000, "txt": b""})
+
+    root = write_dataset(tmp_path, (500,) * 4, large)
+    done = subprocess.run([sys.executable, "-c", MEMORY, str(root)], check=True, capture_output=True, text=True)
+    first, *_, last = (int(peak) for peak in done.stdout.split())
+    assert first < 80_000_000
+    assert last < 1.05 * first
