@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -208,8 +209,9 @@ class ForeignReader:
                 index, _ = open_foreign(path, self._scan.index_dir)
                 if _digest(index) != self._digests[s]:
                     raise ShardError(f"{path}: has changed since it was first read (begin anew)")
-                rows, columns, _ = _select(index, self._scan.wanted)
-                tar = _Tar(ShardReader(path, index, max_member_bytes=self._max_member_bytes), rows, columns)
+                columns = _columns(index, self._scan.wanted)
+                rows = np.flatnonzero((columns >= 0).all(axis=1))
+                tar = _Tar(ShardReader(path, index, max_member_bytes=self._max_member_bytes), rows, columns[rows])
             self._open[s] = tar
             while len(self._open) > self._max_open:
                 # dropped, not closed: another thread may be reading from it
@@ -251,10 +253,12 @@ class _Scan:
 
     def __call__(self, path: Path) -> _Summary:
         index, findings = open_foreign(path, self.index_dir)
-        rows, _, missing = _select(index, self.wanted)
-        for row, lacking in missing:
+        columns = _columns(index, self.wanted)
+        whole = (columns >= 0).all(axis=1)
+        for row in np.flatnonzero(~whole).tolist():
+            lacking = [name for (name, _), m in zip(self.wanted, columns[row].tolist(), strict=True) if m < 0]
             findings.add("missing", index.key(row), f"has no {' and no '.join(lacking)}")
-        return _Summary(path.name, len(rows), _digest(index), findings)
+        return _Summary(path.name, int(whole.sum()), _digest(index), findings)
 
 
 def _map(scan: _Scan, paths: Sequence[Path], workers: int) -> Iterator[_Summary]:
@@ -265,27 +269,25 @@ def _map(scan: _Scan, paths: Sequence[Path], workers: int) -> Iterator[_Summary]
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
             yield from pool.map(scan, paths)
+        except BrokenProcessPool:
+            raise ShardError(
+                "a process that scanned tars died (guard the entry of the script with "
+                'if __name__ == "__main__", or use workers=1)'
+            ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _select(
-    index: ShardIndex, wanted: Sequence[tuple[str, Sequence[str]]]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int8], list[tuple[int, list[str]]]]:
-    """The rows with all fields, the column of each field in these, and the other rows with what they lack."""
+def _columns(index: ShardIndex, wanted: Sequence[tuple[str, Sequence[str]]]) -> npt.NDArray[np.int8]:
+    """In which column of the index each of the F fields of each of the N samples is, -1 for none, shape (N, F)."""
     columns = np.full((len(index), len(wanted)), -1, np.int8)
     for f, (_, suffixes) in enumerate(wanted):
         for suffix in reversed(suffixes):
             if suffix in index.members:
                 m = index.members.index(suffix)
                 columns[index.offsets[:, m] >= 0, f] = m
-    whole = (columns >= 0).all(axis=1)
-    lacking = [
-        (row, [wanted[f][0] for f in np.flatnonzero(columns[row] < 0).tolist()])
-        for row in np.flatnonzero(~whole).tolist()
-    ]
-    return np.flatnonzero(whole), columns[whole], lacking
+    return columns
 
 
 def _digest(index: ShardIndex) -> bytes:

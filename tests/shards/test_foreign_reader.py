@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pickle
 import subprocess
+import sys
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -259,6 +260,23 @@ def test_many_tars_are_scanned_by_processes_with_the_same_result(tmp_path: Path)
     (tmp_path / "9.tar").write_bytes(b"\x1f\x8b" + bytes(600))
     with pytest.raises(ShardError, match=r"9\.tar: is compressed with gzip"):
         ForeignReader(tmp_path, fields=["txt"], workers=2)
+
+
+def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
+    for s in range(2):
+        texts(tmp_path / f"{s}.tar", ["1"])
+    script = (
+        "import sys; from symile_m3.shards import ForeignReader, ShardError\n"
+        "try:\n"
+        "    ForeignReader(sys.argv[1], fields=['txt'], workers=2)\n"
+        "except ShardError as error:\n"
+        "    print(error)"
+    )
+    (tmp_path / "script.py").write_text(script)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py", tmp_path], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert 'guard the entry of the script with if __name__ == "__main__"' in done.stdout
 
 
 def scan_again_and_again(path: str) -> int:
