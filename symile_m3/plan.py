@@ -128,19 +128,19 @@ def _below(raw: NDArray[np.uint64], bound: NDArray[np.int64] | int) -> NDArray[n
 
 
 def _distinct(raw_NJ: NDArray[np.uint64], avoid_N: NDArray[np.int64], bound: int) -> NDArray[np.int64]:
-    """J distinct integers in [0, bound) a row, none equal to `avoid`, every ordered choice equally likely."""
+    """J distinct integers in [0, bound) a row, none equal to `avoid`; the result is (N, 1 + J), `avoid` first.
+
+    Every ordered choice is equally likely. Each draw says which of the integers not yet taken it means, so
+    the rows are Lehmer codes, decoded from the right for all rows at once.
+    """
     count, draws = raw_NJ.shape
-    taken = np.empty((count, draws + 1), dtype=np.int64)  # sorted values already taken, in columns [0, j]
-    taken[:, 0] = avoid_N
-    out = np.empty((count, draws), dtype=np.int64)
-    for j in range(draws):
-        value = _below(raw_NJ[:, j], bound - 1 - j)
-        for column in range(j + 1):  # the value-th integer not taken
-            value += value >= taken[:, column]
-        out[:, j] = value
-        taken[:, j + 1] = value
-        taken[:, : j + 2].sort(axis=1)
-    return out
+    chosen = np.empty((draws + 1, count), dtype=np.int32)
+    chosen[0] = avoid_N
+    chosen[1:] = _below(raw_NJ.T, bound - 1 - np.arange(draws)[:, None])
+    for place in range(draws - 1, -1, -1):
+        after = chosen[place + 1 :]
+        after += after >= chosen[place]
+    return np.ascontiguousarray(chosen.T, dtype=np.int64)
 
 
 def draws_per_text(words: int) -> int:
@@ -172,16 +172,16 @@ def draw_texts(
     if overlap:
         word_languages = _below(raw_language, languages - 1)
         word_languages += word_languages >= language_ids_N[:, None]
-        word_classes = _below(raw_class, classes)
+        word_languages = np.concatenate([language_ids_N[:, None], word_languages], axis=1)
+        word_classes = np.concatenate([class_ids_N[:, None], _below(raw_class, classes)], axis=1)
     else:
         word_languages = _distinct(raw_language, language_ids_N, languages)
         word_classes = _distinct(raw_class, class_ids_N, classes)
-    word_classes = np.concatenate([class_ids_N[:, None], word_classes], axis=1)
-    word_languages = np.concatenate([language_ids_N[:, None], word_languages], axis=1)
     order = np.argsort(raw_order, axis=1, kind="stable")
+    places = order + words * np.arange(len(order))[:, None]
     return (
-        np.take_along_axis(word_classes, order, axis=1),
-        np.take_along_axis(word_languages, order, axis=1),
+        word_classes.take(places),
+        word_languages.take(places),
         np.argmin(order, axis=1),  # where 0, the target, went
     )
 
