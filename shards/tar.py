@@ -9,12 +9,8 @@ from typing import NamedTuple
 BLOCK = 512
 RECORD = 10_240
 _ZERO = bytes(BLOCK)
+_SIZE_AT = 124
 _CHECKSUM = slice(148, 156)
-_USUAL = (
-    b"%b0000644\0" + b"0000000\0" * 2 + b"%b\x00" + b"00000000000\0" + b"%06o\0 0" + bytes(100) + b"ustar\x0000"
-    + bytes(247)
-)  # fmt: skip
-_USUAL_SUM = sum(_USUAL % (b"", b"", 0)) - sum(b"000000\0 ") + 8 * 0x20
 
 
 class Header(NamedTuple):
@@ -37,16 +33,38 @@ def make_header(name: str, size: int) -> bytes:
     Raises:
         ValueError: the name is longer than 100 bytes, or the size 8 GiB or more.
     """
+    encoded = name.encode()
+    if len(encoded) > _SIZE_AT - 24 or size >= 8**11:
+        return _tarfile_header(name, size)  # which says what is wrong, or finds another place for the name
+    return usual_header(encoded, size)
+
+
+def usual_header(name: bytes, size: int) -> bytes:
+    """What `make_header` makes of a name of at most 100 bytes and less than 8 GiB."""
+    digits = b"%011o" % size
+    return b"".join(
+        (
+            name.ljust(100, b"\0"),
+            _EMPTY[100:_SIZE_AT],
+            digits,
+            _EMPTY[_SIZE_AT + 11 : 148],
+            b"%06o" % (_EMPTY_SUM + sum(name) + sum(digits)),
+            _EMPTY[154:],
+        )
+    )
+
+
+def _tarfile_header(name: str, size: int) -> bytes:
     info = tarfile.TarInfo(name)
     info.size = size
     info.mode = 0o644
     return info.tobuf(format=tarfile.USTAR_FORMAT, encoding="utf-8", errors="strict")
 
 
-def usual_header(name: bytes, size: int) -> bytes:
-    """What `make_header` makes, many times as fast, for a name of at most 100 bytes and less than 8 GiB."""
-    octal = b"%011o" % size
-    return _USUAL % (name.ljust(100, b"\0"), octal, _USUAL_SUM + sum(name) + sum(octal))
+# What all headers share: they differ in name, size and checksum, and are put together at a tenth of the
+# time that a `TarInfo` takes.
+_EMPTY = _tarfile_header("", 0)
+_EMPTY_SUM = int(_EMPTY[148:154], 8) - sum(b"%011o" % 0)
 
 
 def parse_header(block: bytes) -> Header | None:

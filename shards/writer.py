@@ -67,16 +67,20 @@ def write_shard(path: Path, samples: Iterable[RawSample], *, sidecar: Path | Non
                 )
             keys[sample.key] = None
             row: list[int] = []
+            parts: list[bytes] = []
+            at = file.nbytes
             for name in names:
                 data = sample.members[name]
                 try:
                     header = make_header(f"{sample.key}.{name}", len(data))
                 except ValueError as error:
                     raise ShardError(f"{path.name}: sample {sample.key}: {name}: {error}") from None
-                row.append(file.nbytes + BLOCK)
-                for part in (header, data, bytes(padded(len(data)) - len(data))):
-                    digest.update(part)
-                    file.write(part)
+                row.append(at + BLOCK)
+                at += BLOCK + padded(len(data))
+                parts += (header, data, bytes(-len(data) % BLOCK))
+            whole = b"".join(parts)
+            digest.update(whole)
+            file.write(whole)
             offsets.append(row)
             sizes.append([len(sample.members[name]) for name in names])
             checksums.append([zlib.crc32(sample.members[name]) for name in names])
