@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from symile_m3.build import BuildResult
+    from symile_m3.engines import WorkConfig
     from symile_m3.plan import PlanConfig
 
 DATA = Path("data/m3")
@@ -21,6 +22,7 @@ ALL = 0  # what `--classes all` is read as
 
 _SAMPLES = "Samples"
 _SOURCES = "Sources"
+_SCALE = "At scale"
 
 
 def class_count(value: str | int) -> int:
@@ -98,19 +100,46 @@ def build(
     names: Annotated[
         str, typer.Option("--names", metavar="SOURCE", help="Class names: builtin.", rich_help_panel=_SOURCES)
     ] = "builtin",
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine",
+            metavar="local|ray",
+            help="local: processes of this machine; ray: a Ray cluster, that of RAY_ADDRESS or one started here.",
+            rich_help_panel=_SCALE,
+        ),
+    ] = "local",
+    rank: Annotated[
+        int,
+        typer.Option(
+            "--rank",
+            metavar="R",
+            help="Make only the shards R, R+W, R+2W, ...; in a job array, $SLURM_ARRAY_TASK_ID.",
+            rich_help_panel=_SCALE,
+        ),
+    ] = 0,
+    world: Annotated[
+        int,
+        typer.Option("--world", metavar="W", help="Jobs that share the build, ranks 0 to W-1.", rich_help_panel=_SCALE),
+    ] = 1,
     overwrite: OverwriteOption = False,
     json_to: JsonOption = None,
 ) -> None:
     """Build a dataset of image, speech and text as WebDataset shards.
 
     An interrupted build goes on where it stopped when the same command is run again; a finished one is
-    left as it is. The same options give the same bytes, whatever the number of workers.
+    left as it is. The same options give the same bytes, whatever the number of workers, jobs or machines.
+
+    Jobs of an array share one --data directory and need not run at the same time. The one that makes the
+    last shard completes the dataset; so does the command without --rank, which makes what is missing.
     """
     from symile_m3.build import usable_classes
     from symile_m3.cli.output import command, show
+    from symile_m3.engines import WorkConfig
     from symile_m3.languages import parse_languages
     from symile_m3.plan import PlanConfig
 
+    work = WorkConfig(engine=engine, workers=workers, rank=rank, world=world)
     languages = parse_languages(langs)
     config = PlanConfig(
         languages=languages,
@@ -127,23 +156,31 @@ def build(
         text=text,
         seed=seed,
     )
-    result, seconds = run_build(data, config, workers=workers, overwrite=overwrite)
+    result, seconds = run_build(data, config, work=work, overwrite=overwrite)
+    following = f"Next: {command('train', data=(data, DATA))}"
+    if result.missing:
+        following = (
+            f"{len(result.missing)} shards of other ranks are still missing. The rank that makes the last one "
+            "completes the dataset; the same command without --rank and --world makes all that is missing."
+        )
     show(
-        [summary(result, data, seconds), f"Next: {command('train', data=(data, DATA))}"],
+        [summary(result, data, seconds), following],
         figures(result, data, seconds),
         json_to,
     )
 
 
-def run_build(data: Path, config: PlanConfig, *, workers: int | None, overwrite: bool) -> tuple[BuildResult, float]:
+def run_build(data: Path, config: PlanConfig, *, work: WorkConfig, overwrite: bool) -> tuple[BuildResult, float]:
     """Build with progress on standard error; the result and the seconds it took."""
     from symile_m3.build import build as build_dataset
     from symile_m3.cli.progress import open_progress
 
     progress = open_progress()
     began = time.monotonic()
-    result = build_dataset(data, config, workers=workers, overwrite=overwrite, progress=progress)
-    if not result.built:
+    result = build_dataset(data, config, work=work, overwrite=overwrite, progress=progress)
+    if result.missing and not result.built:
+        progress.say(f"{data}: the shards of this rank are there: nothing to do")
+    elif not result.built:
         progress.say(f"{data} is complete: nothing to do (--overwrite builds it anew)")
     return result, time.monotonic() - began
 
@@ -168,6 +205,7 @@ def figures(result: BuildResult, data: Path, seconds: float) -> dict[str, Any]:
         "samples": {split: sum(shard.nsamples for shard in index.of_split(split)) for split in SPLITS},
         "shards": len(index.shards),
         "shards_built": result.built,
+        "shards_missing": len(result.missing),
         "bytes": sum(shard.filesize for shard in index.shards),
         "seconds": round(seconds, 1),
         "bounds": bounds,

@@ -21,6 +21,7 @@ def quickstart(workers: WorkersOption = None, json_to: JsonOption = None) -> Non
     from symile_m3.cli.output import command, show
     from symile_m3.cli.progress import open_progress
     from symile_m3.cli.tables import evaluation_tables, facts
+    from symile_m3.engines import WorkConfig
     from symile_m3.languages import parse_languages
     from symile_m3.plan import PlanConfig
 
@@ -28,7 +29,7 @@ def quickstart(workers: WorkersOption = None, json_to: JsonOption = None) -> Non
     languages = parse_languages("5")
     config = PlanConfig(languages=languages, words=len(languages), classes=100, train=6_000, val=1_000, test=1_000)
     say(f"1 of 3: {command('build', '--langs', '5', '--classes', '100', '--data', DATA)}")
-    result, seconds = build.run_build(DATA, config, workers=workers, overwrite=False)
+    result, seconds = build.run_build(DATA, config, work=WorkConfig(workers=workers), overwrite=False)
     say(f"2 of 3: {command('train', '--preset', 'quickstart', '--data', DATA, '--runs', RUNS)}")
     train.run_training(DATA, RUNS, objectives=train.OBJECTIVES, config=train.preset_config("quickstart"))
     say(f"3 of 3: {command('eval', '--missing-p', '0.5', '--data', DATA, '--runs', RUNS)}")

@@ -9,11 +9,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from symile_m3.build import describe
 from symile_m3.errors import DamagedSampleError, ShardError
 from symile_m3.media import content_id
 from symile_m3.plan import SPLITS, Plan, load_plan
 from symile_m3.probes import Fact
+from symile_m3.shardjob import describe
 from symile_m3.shards import (
     MEMBERS,
     DatasetLayout,

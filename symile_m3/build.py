@@ -8,33 +8,25 @@ bytes are the same whatever was interrupted and however many workers there were.
 from __future__ import annotations
 
 import contextlib
-import json
+import errno
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from symile_m3.card import CROISSANT, write_card
-from symile_m3.errors import PlanError, ShardError, UsageError
+from symile_m3.engines import Engine, WorkConfig, open_engine, settle
+from symile_m3.errors import BuildError, PlanError, ShardError, UsageError
 from symile_m3.images import drawable_classes, open_image_pool
 from symile_m3.lexicon import Lexicon, open_lexicon
-from symile_m3.mediastore import MediaStore, check_media, distinct_media, make_media
-from symile_m3.parallel import available_cpus, run_parallel
-from symile_m3.plan import SPLITS, Plan, PlanConfig, Rows, load_plan, save_plan
+from symile_m3.mediastore import check_media, distinct_media, make_media
+from symile_m3.plan import SPLITS, Plan, PlanConfig, load_plan, save_plan
 from symile_m3.progress import NoProgress, Progress
-from symile_m3.shards import (
-    DatasetIndex,
-    DatasetLayout,
-    RawSample,
-    ShardInfo,
-    shard_name,
-    sweep,
-    write_shard,
-    write_text,
-)
+from symile_m3.shardjob import Media, ShardJob, describe, finished_shards
+from symile_m3.shards import DatasetIndex, DatasetLayout, shard_name, sweep
 from symile_m3.speech import open_clip_pool
+
+__all__ = ["BuildResult", "build", "choose_lexicon", "describe", "usable_classes"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,13 +35,15 @@ class BuildResult:
 
     Attributes:
         plan: of the dataset.
-        index: its shards.
+        index: the shards that are made.
         built: shards written by this run; the others were there.
+        missing: names of the shards that other ranks have still to make; none in a build without ranks.
     """
 
     plan: Plan
     index: DatasetIndex
     built: int
+    missing: tuple[str, ...] = ()
 
 
 def choose_lexicon(config: PlanConfig, progress: Progress) -> Lexicon:
@@ -78,94 +72,6 @@ def _forbidden(lexicon: Lexicon) -> dict[str, frozenset[str]]:
     return {
         language: frozenset(row[column] for row in lexicon.names) for column, language in enumerate(lexicon.languages)
     }
-
-
-def describe(plan: Plan, rows: Rows, n: int) -> dict[str, Any]:
-    """The json member of sample `n` of `rows`: the same keys in every sample, no nulls."""
-    lexicon = plan.lexicon
-    class_id, language_id = int(rows.class_ids[n]), int(rows.language_ids[n])
-    image, clip = plan.images[rows.image_rows[n]], plan.clips[rows.clip_rows[n]]
-    words = [
-        (int(word_class), int(word_language))
-        for word_class, word_language in zip(rows.word_class_ids[n], rows.word_language_ids[n], strict=True)
-    ]
-    label = lexicon.languages.index("en") if "en" in lexicon.languages else 0
-    return {
-        "class_id": class_id,
-        "class_key": lexicon.class_keys[class_id],
-        "class_name": lexicon.names[class_id][label],
-        "lang": lexicon.languages[language_id],
-        "words": [lexicon.names[word_class][word_language] for word_class, word_language in words],
-        "word_langs": [lexicon.languages[word_language] for _, word_language in words],
-        "word_class_ids": [word_class for word_class, _ in words],
-        "target": int(rows.targets[n]),
-        "image_id": image.id,
-        "image_source": image.recipe.source,
-        "image_licence": image.recipe.licence,
-        "image_attributes": dict(sorted(image.recipe.attributes.items())),
-        "clip_id": clip.id,
-        "clip_source": clip.recipe.source,
-        "clip_licence": clip.recipe.licence,
-        "clip_attributes": dict(sorted(clip.recipe.attributes.items())),
-    }
-
-
-@lru_cache(maxsize=1)
-def _cached_plan(path: Path, fingerprint: str) -> Plan:
-    plan = load_plan(path)
-    if plan.fingerprint != fingerprint:
-        raise PlanError(f"{path}: replaced while its dataset was being built; run the same build again")
-    return plan
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Stores:
-    images: MediaStore
-    clips: MediaStore
-
-
-def build_shard(layout: DatasetLayout, fingerprint: str, stores: _Stores, job: tuple[str, int]) -> ShardInfo:
-    """Write shard `i` of a split from the plan on disk and the media; needs nothing of any other shard."""
-    split, i = job
-    plan = _cached_plan(layout.plan, fingerprint)
-    start, stop = plan.shard_range(split, i)
-    rows = plan.rows(split, start, stop)
-
-    def samples() -> Iterator[RawSample]:
-        for n in range(stop - start):
-            record = describe(plan, rows, n)
-            yield RawSample(
-                f"{split}-{start + n:08d}",
-                {
-                    "jpg": stores.images.read(plan.images[rows.image_rows[n]].recipe.name),
-                    "flac": stores.clips.read(plan.clips[rows.clip_rows[n]].recipe.name),
-                    "txt": "_".join(record["words"]).encode(),
-                    "json": json.dumps(record, ensure_ascii=False, sort_keys=True).encode(),
-                },
-            )
-
-    name = shard_name(split, i, plan.shard_count(split))
-    info = write_shard(layout.shard(name), samples())
-    write_text(layout.marker(name), json.dumps({"fingerprint": plan.fingerprint, "shard": asdict(info)}))
-    return info
-
-
-def _finished(layout: DatasetLayout, plan: Plan) -> dict[tuple[str, int], ShardInfo]:
-    """The shards that are complete: a marker of this plan, and a tar and sidecar of the right size."""
-    finished = {}
-    for split in SPLITS:
-        for i in range(plan.shard_count(split)):
-            name = shard_name(split, i, plan.shard_count(split))
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                marker = json.loads(layout.marker(name).read_text(encoding="utf-8"))
-                info = ShardInfo(**marker["shard"])
-                if (
-                    marker["fingerprint"] == plan.fingerprint
-                    and layout.shard(name).stat().st_size == info.filesize
-                    and layout.sidecar(name).exists()
-                ):
-                    finished[split, i] = info
-    return finished
 
 
 def _check_directory(layout: DatasetLayout) -> None:
@@ -219,21 +125,40 @@ def _lock(layout: DatasetLayout) -> Path:
 
 
 @contextlib.contextmanager
-def _exclusive(layout: DatasetLayout) -> Iterator[None]:
-    """Hold the dataset's lock, which the system releases when the process ends, however it ends."""
+def _at_work(layout: DatasetLayout, work: WorkConfig) -> Iterator[None]:
+    """Hold the dataset's lock, which the system releases when the process ends, however it ends.
+
+    A build alone holds it alone. Ranks hold it together, and each a lock of its own besides.
+    """
+    with contextlib.ExitStack() as held:
+        if work.world > 1:
+            held.enter_context(_locked(layout, _lock(layout), shared=True))
+            own = layout.meta / f"lock-{work.rank}-of-{work.world}"
+            held.enter_context(_locked(layout, own))
+        else:
+            held.enter_context(_locked(layout, _lock(layout)))
+        yield
+
+
+@contextlib.contextmanager
+def _locked(layout: DatasetLayout, path: Path, *, shared: bool = False) -> Iterator[None]:
     import fcntl
 
     try:
         layout.meta.mkdir(parents=True, exist_ok=True)
-        file = _lock(layout).open("w")
+        file = path.open("a+")  # read and write: network file systems want the one or the other
     except OSError as error:
         raise PlanError(
             f"{layout.root}: cannot be written ({error.strerror}); name another directory with --data"
         ) from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise PlanError(
+                    f"{path}: the file system refuses locks ({error.strerror}); name a directory on another"
+                ) from error
             raise PlanError(f"{layout.root}: another build is at work there; wait for it to end") from error
         yield
 
@@ -243,58 +168,127 @@ def build(
     config: PlanConfig,
     *,
     workers: int | None = None,
+    work: WorkConfig | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> BuildResult:
     """Build the dataset of `config` under `root`, or finish an interrupted build of it.
 
+    With `work.world` above 1 this process makes the share of `work.rank` alone. It also makes whatever
+    images and clips are not there yet, its own part of them first, so no rank ever waits for another, and
+    none has to run at the same time. The rank that finds all shards made writes the card and the index; so
+    does a build without ranks, of all that is still missing.
+
     Args:
-        workers: processes; by default one a CPU.
+        workers: processes, in place of those of `work`.
+        work: how the build is worked off; by default one process a CPU of this machine.
         overwrite: remove a dataset that is there first.
 
     Raises:
         UsageError: the configuration cannot be met, such as more classes than there are.
         PlanError: the directory holds something else, or cannot be written.
         SourceError: an image or clip cannot be made.
-        ShardError: the disk does not take a file.
+        BuildError: shards could not be made; all others have been.
     """
     progress = progress or NoProgress()
-    workers = workers or available_cpus()
+    work = work or WorkConfig()
+    work = replace(work, workers=workers or work.workers)
     layout = DatasetLayout(root)
+    if overwrite and work.world > 1:
+        raise UsageError("--overwrite with --rank would remove what other ranks make; remove the directory beforehand")
     _check_directory(layout)
     if overwrite or not layout.plan.exists():
         # What cannot be built leaves the directory as it is.
         open_clip_pool(config.speech, clips=config.clips, seed=config.seed)
         choose_lexicon(config, NoProgress())
-    with _exclusive(layout):
+    with _at_work(layout, work):
         if overwrite:
             _clear(layout)
         plan = _plan_there(layout, config)
-        for directory in (layout.data, layout.meta, layout.done, layout.pool, layout.pool / ".symile"):
-            sweep(directory)
-        finished = _finished(layout, plan) if plan else {}
-        jobs = [(split, i) for split in SPLITS for i in range(_shards(config, split)) if (split, i) not in finished]
+        if work.world == 1:
+            _sweep(layout)
+        finished = finished_shards(layout, plan) if plan else {}
+        shards = [(split, i) for split in SPLITS for i in range(_shards(config, split))]
+        jobs = [shard for shard in shards[work.rank :: work.world] if shard not in finished]
         if jobs:
-            plan, stores = _plan_and_media(layout, config, plan, workers, progress)
-            total = sum(config.sizes.values())
-            done = sum(info.nsamples for info in finished.values())
-            with progress.task("Writing shards", total, "samples", done=done) as task:
-                make = partial(build_shard, layout, plan.fingerprint, stores)
-                with contextlib.closing(run_parallel(make, jobs, workers)) as infos:
-                    for info in infos:
-                        task.advance(info.nsamples)
-            finished = _finished(layout, plan)
-        assert plan is not None
+            with open_engine(work) as engine:
+                plan, media = _plan_and_media(layout, config, plan, engine, work, progress)
+                _write_shards(layout, plan, media, jobs, engine, work, progress)
+            finished = finished_shards(layout, plan)
+        if plan is None:
+            raise PlanError(f"rank {work.rank} of {work.world} has no shard to make: there are {len(shards)}")
         index = DatasetIndex(
             name=root.resolve().name,
             fingerprint=plan.fingerprint,
-            shards=[finished[split, i] for split in SPLITS for i in range(plan.shard_count(split))],
+            shards=[finished[shard] for shard in shards if shard in finished],
         )
-        if jobs or not _complete(layout, index):
-            write_card(layout, plan, index)
-            index.save(layout.index)  # last: it says that the dataset is complete
-            shutil.rmtree(layout.pool, ignore_errors=True)
-    return BuildResult(plan=plan, index=index, built=len(jobs))
+        missing = tuple(shard_name(*shard, plan.shard_count(shard[0])) for shard in shards if shard not in finished)
+        if not missing and (jobs or not _complete(layout, index)):
+            _complete_dataset(layout, plan, index)
+    return BuildResult(plan=plan, index=index, built=len(jobs), missing=missing)
+
+
+def _write_shards(
+    layout: DatasetLayout,
+    plan: Plan,
+    media: Media,
+    jobs: list[tuple[str, int]],
+    engine: Engine,
+    work: WorkConfig,
+    progress: Progress,
+) -> None:
+    """Make these shards, whatever becomes of some of them.
+
+    Raises:
+        BuildError: some could not be made.
+    """
+    sizes = {shard: len(range(*plan.shard_range(*shard))) for shard in jobs}
+    # A rank shows its own share; a build alone shows the dataset, with what was there.
+    there = sum(plan.config.sizes.values()) - sum(sizes.values()) if work.world == 1 else 0
+    failed: dict[str, str] = {}
+    made = 0
+    with progress.task("Writing shards", there + sum(sizes.values()), "samples", done=there) as task:
+        job = ShardJob(layout=layout, fingerprint=plan.fingerprint, media=media)
+        outcomes = settle(
+            engine,
+            job,
+            jobs,
+            retries=work.retries,
+            wait_s=work.retry_wait_s,
+            say=lambda line: progress.say(f"Shards: {line}"),
+        )
+        with contextlib.closing(outcomes):
+            for outcome in outcomes:
+                if outcome.error is None:
+                    made += 1
+                    task.advance(sizes[outcome.task])
+                else:
+                    split, i = outcome.task
+                    failed[shard_name(split, i, plan.shard_count(split))] = str(outcome.error)
+                    last = outcome.error
+    if failed:
+        names = ", ".join(sorted(failed)[:3]) + (f" and {len(failed) - 3} more" if len(failed) > 3 else "")
+        untried = len(jobs) - made - len(failed)
+        rest = f"; {untried} more were not tried after that" if untried else ""
+        raise BuildError(
+            f"{len(failed)} of {len(jobs)} shards could not be made: {names} ({next(iter(failed.values()))}){rest}; "
+            "run the same command again: it makes only what is missing"
+        ) from last
+
+
+def _complete_dataset(layout: DatasetLayout, plan: Plan, index: DatasetIndex) -> None:
+    """Write what is written last, and remove what only a build needs. Two ranks at once do no harm."""
+    write_card(layout, plan, index)
+    index.save(layout.index)  # last: it says that the dataset is complete
+    shutil.rmtree(layout.pool, ignore_errors=True)
+    for lock in layout.meta.glob("lock-*"):
+        lock.unlink(missing_ok=True)
+    _sweep(layout)
+
+
+def _sweep(layout: DatasetLayout) -> None:
+    for directory in (layout.data, layout.meta, layout.done, layout.pool, layout.pool / ".symile"):
+        sweep(directory)
 
 
 def _complete(layout: DatasetLayout, index: DatasetIndex) -> bool:
@@ -316,18 +310,20 @@ def _plan_and_media(
     layout: DatasetLayout,
     config: PlanConfig,
     plan: Plan | None,
-    workers: int,
+    engine: Engine,
+    work: WorkConfig,
     progress: Progress,
-) -> tuple[Plan, _Stores]:
+) -> tuple[Plan, Media]:
     """The plan, made if it is not there, and the media it is made of."""
     lexicon = plan.lexicon if plan else choose_lexicon(config, progress)
     image_pool = open_image_pool(config.images, seed=config.seed)
     clip_pool = open_clip_pool(config.speech, clips=config.clips, seed=config.seed, forbidden=_forbidden(lexicon))
+    share = (work.rank, work.world)
     image_recipes, images = make_media(
-        image_pool, "images", lexicon.class_keys, layout.pool, workers=workers, progress=progress
+        image_pool, "images", lexicon.class_keys, layout.pool, engine=engine, share=share, progress=progress
     )
     clip_recipes, clips = make_media(
-        clip_pool, "clips", lexicon.languages, layout.pool, workers=workers, progress=progress
+        clip_pool, "clips", lexicon.languages, layout.pool, engine=engine, share=share, progress=progress
     )
     if plan is None:
         distinct_images, image_notes = distinct_media(image_recipes, images, "images")
@@ -335,8 +331,14 @@ def _plan_and_media(
         for note in image_notes + clip_notes:
             progress.say(note)
         plan = Plan(config=config, lexicon=lexicon, images=distinct_images, clips=distinct_clips)
+        there = _plan_there(layout, config)  # another rank's
+        if there is not None and there.fingerprint != plan.fingerprint:
+            raise PlanError(
+                f"{layout.plan}: another rank has made another plan of the same configuration (another version of "
+                "symile-m3 or of a source on its machine?); remove the directory and build with one version"
+            )
         save_plan(plan, layout.plan)
     else:
         check_media(plan.images, images)
         check_media(plan.clips, clips)
-    return plan, _Stores(images=images, clips=clips)
+    return plan, Media(images=images, clips=clips)

@@ -5,6 +5,7 @@
     ├── LexiconError                names missing, clashing, or not to be had
     ├── SourceError                 an image, clip or translation that a source cannot give as asked
     ├── PlanError                   a dataset on disk belongs to another plan
+    ├── BuildError                  shards could not be made; the others have been
     ├── NotBuiltError               a dataset or run that must exist first does not
     ├── TrainingError               a run cannot start, resume or go on
     ├── MissingDependencyError      an optional package is not installed
@@ -19,6 +20,7 @@ from __future__ import annotations
 from symile_m3.shards.errors import DamagedSampleError, ShardError, SymileM3Error
 
 __all__ = [
+    "BuildError",
     "DamagedSampleError",
     "LexiconError",
     "MissingDependencyError",
@@ -46,6 +48,10 @@ class SourceError(SymileM3Error):
 
 class PlanError(SymileM3Error):
     """The directory holds a dataset of another plan."""
+
+
+class BuildError(SymileM3Error):
+    """Some shards could not be made, after all attempts; the others have been."""
 
 
 class NotBuiltError(SymileM3Error):

@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from symile_m3.engines import Engine, settle
 from symile_m3.errors import PlanError
 from symile_m3.media import Medium, Pool, Recipe, content_id
-from symile_m3.parallel import run_parallel
 from symile_m3.progress import Progress
+from symile_m3.seeds import generator
 from symile_m3.shards import RawSample, ShardReader, write_shard
 
 PACK_RECIPES = 64  # so much work a kill -9 can undo
@@ -37,6 +38,8 @@ def _packs(directory: Path, kind: str, recipes: Sequence[Recipe]) -> list[_Pack]
 
 
 def _make_pack(pool: Pool, pack: _Pack) -> int:
+    if pack.path.exists():  # by now: another rank has made it
+        return len(pack.recipes)
     samples = (RawSample(recipe.name, {pool.suffix: pool.make(recipe)}) for recipe in pack.recipes)
     write_shard(pack.path, samples)
     return len(pack.recipes)
@@ -69,26 +72,47 @@ class MediaStore:
         return self._where
 
 
+def _in_turn(packs: Sequence[_Pack], rank: int, world: int) -> list[_Pack]:
+    """A rank's own packs, then all others in an order of its own: ranks that help out seldom meet."""
+    others = [pack for i, pack in enumerate(packs) if i % world != rank]
+    order = generator("packs", rank, world).permutation(len(others))
+    return [*packs[rank::world], *(others[i] for i in order)]
+
+
 def make_media(
-    pool: Pool, kind: str, groups: Sequence[str], directory: Path, *, workers: int, progress: Progress
+    pool: Pool,
+    kind: str,
+    groups: Sequence[str],
+    directory: Path,
+    *,
+    engine: Engine,
+    share: tuple[int, int] = (0, 1),
+    progress: Progress,
 ) -> tuple[list[Recipe], MediaStore]:
     """Make every medium of a pool that is not already packed in `directory`.
 
     Args:
         kind: `images` or `clips`, for file names and the progress bar.
+        share: (rank, world) of this process. Each rank begins with its own part of the packs and then makes
+            those that are still missing; a pack that two ranks happen to make at once has the same bytes.
 
     Raises:
-        SourceError: a medium cannot be made; packs made before stay.
+        SourceError: a medium cannot be made; the packs of all others have been.
     """
     recipes = pool.recipes(groups)
     packs = _packs(directory, kind, recipes)
-    missing = [pack for pack in packs if not pack.path.exists()]
+    missing = [pack for pack in _in_turn(packs, *share) if not pack.path.exists()]
     done = len(recipes) - sum(len(pack.recipes) for pack in missing)
     if missing:
-        results = run_parallel(partial(_make_pack, pool), missing, workers)
+        failed = None
+        results = settle(engine, partial(_make_pack, pool), missing)
         with closing(results), progress.task(f"Making {kind}", len(recipes), kind, done=done) as task:
-            for count in results:
-                task.advance(count)
+            for outcome in results:
+                if outcome.error is None:
+                    task.advance(len(outcome.task.recipes))
+                failed = failed or outcome.error
+        if failed is not None:
+            raise failed
     return recipes, MediaStore([pack.path for pack in packs], pool.suffix)
 
 

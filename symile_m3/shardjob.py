@@ -1,0 +1,159 @@
+"""One shard of a dataset: its samples as a pure function of the plan, and what says that it is made."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from symile_m3.errors import PlanError
+from symile_m3.mediastore import MediaStore
+from symile_m3.plan import SPLITS, Plan, Rows, load_plan
+from symile_m3.shards import DatasetLayout, RawSample, ShardInfo, shard_name, write_shard, write_text
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Media:
+    """The encoded media of a plan, by the names of their recipes."""
+
+    images: MediaStore
+    clips: MediaStore
+
+
+def describe(plan: Plan, rows: Rows, n: int) -> dict[str, Any]:
+    """The json member of sample `n` of `rows`: the same keys in every sample, no nulls."""
+    lexicon = plan.lexicon
+    class_id, language_id = int(rows.class_ids[n]), int(rows.language_ids[n])
+    image, clip = plan.images[rows.image_rows[n]], plan.clips[rows.clip_rows[n]]
+    words = [
+        (int(word_class), int(word_language))
+        for word_class, word_language in zip(rows.word_class_ids[n], rows.word_language_ids[n], strict=True)
+    ]
+    label = lexicon.languages.index("en") if "en" in lexicon.languages else 0
+    return {
+        "class_id": class_id,
+        "class_key": lexicon.class_keys[class_id],
+        "class_name": lexicon.names[class_id][label],
+        "lang": lexicon.languages[language_id],
+        "words": [lexicon.names[word_class][word_language] for word_class, word_language in words],
+        "word_langs": [lexicon.languages[word_language] for _, word_language in words],
+        "word_class_ids": [word_class for word_class, _ in words],
+        "target": int(rows.targets[n]),
+        "image_id": image.id,
+        "image_source": image.recipe.source,
+        "image_licence": image.recipe.licence,
+        "image_attributes": dict(sorted(image.recipe.attributes.items())),
+        "clip_id": clip.id,
+        "clip_source": clip.recipe.source,
+        "clip_licence": clip.recipe.licence,
+        "clip_attributes": dict(sorted(clip.recipe.attributes.items())),
+    }
+
+
+def shard_samples(plan: Plan, split: str, i: int, media: Media) -> Iterator[RawSample]:
+    """The samples of shard `i` of a split, one at a time.
+
+    A pure function: the same plan and media give the same samples to the byte on any machine, and nothing
+    of any other shard is needed. Memory is that of the shard's rows, which depends on neither the number of
+    shards nor what came before.
+    """
+    start, stop = plan.shard_range(split, i)
+    rows = plan.rows(split, start, stop)
+    encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
+    for n in range(stop - start):
+        record = describe(plan, rows, n)
+        yield RawSample(
+            f"{split}-{start + n:08d}",
+            {
+                "jpg": media.images.read(plan.images[rows.image_rows[n]].recipe.name),
+                "flac": media.clips.read(plan.clips[rows.clip_rows[n]].recipe.name),
+                "txt": "_".join(record["words"]).encode(),
+                "json": encode(record).encode(),
+            },
+        )
+
+
+def store_shard(layout: DatasetLayout, name: str, samples: Iterable[RawSample], fingerprint: str) -> ShardInfo:
+    """Put a shard in its place, and then the marker that says that it is made, and from which plan.
+
+    Everything that a build writes of a shard is written here.
+
+    Raises:
+        ShardError: the place does not take it.
+    """
+    info = write_shard(layout.shard(name), samples)
+    write_text(layout.marker(name), json.dumps({"fingerprint": fingerprint, "shard": asdict(info)}))
+    return info
+
+
+def build_shard(plan: Plan, split: str, i: int, media: Media, layout: DatasetLayout) -> ShardInfo:
+    """Make shard `i` of a split: `shard_samples`, stored with its checksums and its marker.
+
+    Args:
+        plan: of the dataset; all that decides on the bytes besides the media.
+        split, i: which of its shards, from 0 to `plan.shard_count(split) - 1`.
+        media: the media that the plan names, made ahead (`symile_m3.mediastore.make_media`).
+        layout: where to; a shard that is there is replaced, by the same bytes if it was of this plan.
+
+    Returns:
+        Name, length, checksum and number of samples: the same wherever and however often it is made.
+
+    Raises:
+        ShardError: a medium cannot be read, or the shard cannot be written.
+    """
+    name = shard_name(split, i, plan.shard_count(split))
+    return store_shard(layout, name, shard_samples(plan, split, i, media), plan.fingerprint)
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: Path, fingerprint: str) -> Plan:
+    plan = load_plan(path)
+    if plan.fingerprint != fingerprint:
+        raise PlanError(f"{path}: replaced while its dataset was being built; run the same build again")
+    return plan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardJob:
+    """`build_shard` for processes elsewhere, which read the plan from disk, once: called with (split, i).
+
+    Attributes:
+        fingerprint: of the plan that has to be there.
+    """
+
+    layout: DatasetLayout
+    fingerprint: str
+    media: Media
+
+    def __call__(self, shard: tuple[str, int]) -> ShardInfo:
+        return build_shard(_loaded(self.layout.plan, self.fingerprint), *shard, self.media, self.layout)
+
+
+def every_shard(plan: Plan) -> list[tuple[str, int]]:
+    """The (split, number) of all shards, in the order in which samples are numbered and ranks count."""
+    return [(split, i) for split in SPLITS for i in range(plan.shard_count(split))]
+
+
+def finished_shards(layout: DatasetLayout, plan: Plan) -> dict[tuple[str, int], ShardInfo]:
+    """The shards that are complete: a marker of this plan, and a tar and sidecar of the right size."""
+    finished = {}
+    # Listing a directory makes network file systems look again; opening a name may answer from memory.
+    marked = {path.name for path in layout.done.iterdir()} if layout.done.is_dir() else set()
+    for split, i in every_shard(plan):
+        name = shard_name(split, i, plan.shard_count(split))
+        if layout.marker(name).name not in marked:
+            continue
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            marker = json.loads(layout.marker(name).read_text(encoding="utf-8"))
+            info = ShardInfo(**marker["shard"])
+            if (
+                marker["fingerprint"] == plan.fingerprint
+                and layout.shard(name).stat().st_size == info.filesize
+                and layout.sidecar(name).exists()
+            ):
+                finished[split, i] = info
+    return finished
