@@ -22,7 +22,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 DIED = "a worker process died, perhaps for want of memory; run the same command again, with fewer --workers"
-HOPELESS = 4  # worker processes dead one after the other, with no task done in between
+HOPELESS = 3  # worker processes dead one after the other, with no task done in between
 
 
 def available_cpus() -> int:

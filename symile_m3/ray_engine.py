@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -57,9 +58,14 @@ def _outcome(ray: Any, reference: Any, task: T) -> Outcome[T, Any]:
     try:
         outcome: Outcome[T, Any] = ray.get(reference)
     except ray.exceptions.RayError as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return Outcome(task=task, error=SymileM3Error(f"Ray could not run it: {reason[:300]}"), died=True)
+        return Outcome(task=task, error=SymileM3Error(f"Ray could not run it: {_line(error)}"), died=True)
     return outcome
+
+
+def _line(error: Exception) -> str:
+    """The line of an error that says most: the last of a traceback, otherwise the first; without colours."""
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines() or [type(error).__name__]
+    return lines[-1 if any("Traceback" in line for line in lines) else 0].strip()
 
 
 @contextlib.contextmanager
@@ -98,8 +104,7 @@ def open_ray(workers: int | None) -> Iterator[RayEngine]:
             where = (
                 f"the cluster at RAY_ADDRESS={address} cannot be reached" if address else "it cannot be started here"
             )
-            reason = " ".join(str(error).split())[:300]
-            raise SymileM3Error(f"--engine ray: {where} ({reason}); check it, or use --engine local") from error
+            raise SymileM3Error(f"--engine ray: {where} ({_line(error)}); check it, or use --engine local") from error
     try:
         cpus = int(ray.cluster_resources().get("CPU", 1))
         yield RayEngine(workers or max(1, cpus))

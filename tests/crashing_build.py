@@ -22,7 +22,7 @@ CONFIG = PlanConfig(
     train=240,
     val=24,
     test=24,
-    clips=(60, 10, 10),
+    clips=(24, 4, 4),
     shard_samples=6,
 )
 make = shardjob.build_shard

@@ -323,7 +323,9 @@ def test_a_full_disk_is_one_line_and_resumable(tmp_path: Path, monkeypatch: pyte
 
     with monkeypatch.context() as patch:
         patch.setattr(AtomicFile, "write", full)
-        with pytest.raises(BuildError, match=r"1 of 5 shards .*val-00000-of-00001.tar.*No space left.*the same command"):
+        with pytest.raises(
+            BuildError, match=r"1 of 5 shards .*val-00000-of-00001.tar.*No space left.*the same command"
+        ):
             build(root, SMALL, work=WorkConfig(workers=1, retry_wait_s=0.0))
     assert build(root, SMALL, workers=1).built == 1  # the others were made
 

@@ -47,9 +47,7 @@ def finished(root: Path) -> dict[str, tuple[int, int, int]]:
 
 
 def content(root: Path) -> dict[str, bytes]:
-    files = {
-        path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()
-    }
+    files = {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
     index = json.loads(files.pop(".symile/index.json"))
     return {**files, "index": json.dumps({**index, "name": ""}).encode()}
 
@@ -65,7 +63,7 @@ def kill_and_go_on(folder: Path, kills: int, seed: int) -> None:
     while True:
         before = finished(root)
         process = start(root)
-        delay_s = draw.uniform(0.0, 1.0) * seconds
+        delay_s = draw.uniform(0.1, 0.9) * seconds
         try:
             status = process.wait(timeout=delay_s if killed < kills else 120)
         except subprocess.TimeoutExpired:
