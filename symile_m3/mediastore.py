@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
+import zlib
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -15,7 +17,7 @@ from symile_m3.errors import PlanError
 from symile_m3.media import Medium, Pool, Recipe, content_id
 from symile_m3.progress import Progress
 from symile_m3.seeds import generator
-from symile_m3.shards import RawSample, ShardReader, write_shard
+from symile_m3.shards import RawSample, ShardError, ShardIndex, write_shard
 
 PACK_RECIPES = 64  # so much work a kill -9 can undo
 
@@ -46,29 +48,57 @@ def _make_pack(pool: Pool, pack: _Pack) -> int:
 
 
 class MediaStore:
-    """The packed media of one pool, by recipe name; picklable, opened anew in every process."""
+    """The packed media of one pool, by recipe name; picklable, opened anew in every process.
+
+    A build reads each medium many times, so places are plain numbers found once, and only the bytes are
+    checked, against their checksum.
+    """
 
     def __init__(self, paths: Sequence[Path], suffix: str) -> None:
         self.paths = tuple(paths)
         self.suffix = suffix
-        self._where: dict[str, tuple[ShardReader, int]] | None = None
+        self._where: dict[str, tuple[int, int, int, int | None]] | None = None  # pack, offset, end, CRC-32
+        self._views: dict[int, mmap.mmap] = {}
 
     def __getstate__(self) -> dict[str, object]:
-        return {"paths": self.paths, "suffix": self.suffix, "_where": None}
+        return {"paths": self.paths, "suffix": self.suffix, "_where": None, "_views": {}}
 
     def read(self, name: str) -> bytes:
-        """The encoded medium of a recipe."""
-        reader, i = self._places()[name]
-        return reader.read(i, (self.suffix,))[self.suffix]
+        """The encoded medium of a recipe.
+
+        Raises:
+            ShardError: its pack is gone or was altered.
+        """
+        pack, at, end, crc32 = self._places()[name]
+        view = self._views.get(pack) or self._view(pack)
+        data = view[at:end]
+        if crc32 is not None and zlib.crc32(data) != crc32:
+            raise ShardError(f"{self.paths[pack]}: {name} was altered; delete the file and run the same build again")
+        return data
 
     def __contains__(self, name: str) -> bool:
         return name in self._places()
 
-    def _places(self) -> dict[str, tuple[ShardReader, int]]:
-        """Recipe name -> the pack and the position in it."""
+    def _view(self, pack: int) -> mmap.mmap:
+        try:
+            with self.paths[pack].open("rb") as file:
+                self._views[pack] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise ShardError(f"{self.paths[pack]}: cannot be read ({error}); run the same build again") from error
+        return self._views[pack]
+
+    def _places(self) -> dict[str, tuple[int, int, int, int | None]]:
+        """Recipe name -> where it lies."""
         if self._where is None:
-            readers = [ShardReader(path) for path in self.paths]
-            self._where = {reader.key(i): (reader, i) for reader in readers for i in range(len(reader))}
+            where: dict[str, tuple[int, int, int, int | None]] = {}
+            for pack, path in enumerate(self.paths):
+                index = ShardIndex.open(path)
+                m = index.members.index(self.suffix)
+                starts, sizes = index.offsets[:, m].tolist(), index.sizes[:, m].tolist()
+                sums = [None] * len(index) if index.crc32 is None else index.crc32[:, m].tolist()
+                for i, (at, size, crc32) in enumerate(zip(starts, sizes, sums, strict=True)):
+                    where[index.key(i)] = (pack, at, at + size, crc32)
+            self._where = where
         return self._where
 
 

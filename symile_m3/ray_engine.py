@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import re
+import socket
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -68,6 +69,21 @@ def _line(error: Exception) -> str:
     return lines[-1 if any("Traceback" in line for line in lines) else 0].strip()
 
 
+def _check_listening(address: str | None) -> None:
+    """Raise SymileM3Error where nobody listens at HOST:PORT; Ray itself tries for many minutes."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SymileM3Error(
+            f"--engine ray: the cluster at RAY_ADDRESS={address} cannot be reached ({reason}); "
+            "check it, or use --engine local"
+        ) from error
+
+
 @contextlib.contextmanager
 def open_ray(workers: int | None) -> Iterator[RayEngine]:
     """Connect to the cluster that RAY_ADDRESS names, or start one on this machine; leave it at the end.
@@ -92,6 +108,7 @@ def open_ray(workers: int | None) -> Iterator[RayEngine]:
     address = os.environ.get("RAY_ADDRESS")
     ours = not ray.is_initialized()
     if ours:
+        _check_listening(address)
         options: dict[str, Any] = {"address": address} if address else {"address": "local", "num_cpus": workers}
         try:
             ray.init(

@@ -29,19 +29,19 @@ def describe(plan: Plan, rows: Rows, n: int) -> dict[str, Any]:
     lexicon = plan.lexicon
     class_id, language_id = int(rows.class_ids[n]), int(rows.language_ids[n])
     image, clip = plan.images[rows.image_rows[n]], plan.clips[rows.clip_rows[n]]
-    words = [
-        (int(word_class), int(word_language))
-        for word_class, word_language in zip(rows.word_class_ids[n], rows.word_language_ids[n], strict=True)
-    ]
+    word_classes, word_languages = rows.word_class_ids[n].tolist(), rows.word_language_ids[n].tolist()
     label = lexicon.languages.index("en") if "en" in lexicon.languages else 0
     return {
         "class_id": class_id,
         "class_key": lexicon.class_keys[class_id],
         "class_name": lexicon.names[class_id][label],
         "lang": lexicon.languages[language_id],
-        "words": [lexicon.names[word_class][word_language] for word_class, word_language in words],
-        "word_langs": [lexicon.languages[word_language] for _, word_language in words],
-        "word_class_ids": [word_class for word_class, _ in words],
+        "words": [
+            lexicon.names[word_class][word_language]
+            for word_class, word_language in zip(word_classes, word_languages, strict=True)
+        ],
+        "word_langs": [lexicon.languages[word_language] for word_language in word_languages],
+        "word_class_ids": word_classes,
         "target": int(rows.targets[n]),
         "image_id": image.id,
         "image_source": image.recipe.source,

@@ -269,6 +269,21 @@ def test_the_build_names_what_failed_and_what_to_do(tmp_path: Path, monkeypatch:
     assert build(tmp_path / "data", CONFIG, work=ONE).built == 1
 
 
+def test_an_altered_medium_is_named(half: Path, tmp_path: Path) -> None:
+    import shutil
+
+    root = tmp_path / "data"
+    shutil.copytree(half, root)
+    (pack,) = DatasetLayout(root).pool.glob("images-*.tar")
+    there = bytearray(pack.read_bytes())
+    there[len(there) // 2] ^= 1
+    pack.write_bytes(there)
+    with pytest.raises(ShardError, match=r"images-.*was altered; delete the file"):
+        build(root, CONFIG, work=ONE)
+    pack.unlink()
+    assert build(root, CONFIG, work=ONE).missing == ()
+
+
 def test_a_pack_made_meanwhile_is_not_made_again(tmp_path: Path) -> None:
     pool = open_clip_pool("espeak", clips=(100, 2, 2), seed=0)
     kwargs = {"engine": LocalEngine(1), "progress": NoProgress()}

@@ -135,3 +135,32 @@ def test_interrupted_it_goes_on(
     result = symile_m3(*words[1:])
     assert result.returncode == 0, result.stderr
     assert tars(tmp_path / "m3") == tars(built / "m3")
+
+
+def test_jobs_of_an_array_share_a_build(built: Path, tmp_path: Path) -> None:
+    words = ["build", *TINY, "--data", "m3", "--workers", "1", "--world", "2", "--json", "build.json"]
+    first = symile_m3(*words, "--rank", "1", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "2 shards of other ranks are still missing" in " ".join(first.stdout.split())
+    figures = json.loads((tmp_path / "build.json").read_text(encoding="utf-8"))
+    assert (figures["shards_built"], figures["shards_missing"]) == (1, 2)
+    again = symile_m3(*words, "--rank", "1", cwd=tmp_path)
+    assert "the shards of this rank are there: nothing to do" in again.stderr
+    last = symile_m3(*words, "--rank", "0", cwd=tmp_path)
+    assert last.returncode == 0, last.stderr
+    assert last.stdout.splitlines()[-1] == "Next: symile-m3 train --data m3"
+    assert tars(tmp_path / "m3") == tars(built / "m3")
+
+
+def test_ways_to_work_that_are_none(tmp_path: Path) -> None:
+    for words in (("--rank", "2"), ("--engine", "slurm"), ("--rank", "1", "--world", "2", "--overwrite")):
+        result = symile_m3("build", *TINY, "--data", tmp_path / "m3", *words)
+        assert result.returncode == 2
+        assert words[0] in error_of(result)
+    assert not (tmp_path / "m3").exists()
+
+
+def test_a_cluster_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    result = symile_m3("build", *TINY, "--data", tmp_path / "m3", "--engine", "ray", RAY_ADDRESS="127.0.0.1:1")
+    assert result.returncode == 1
+    assert "the cluster at RAY_ADDRESS=127.0.0.1:1 cannot be reached" in error_of(result)

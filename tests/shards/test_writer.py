@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from shard_samples import full_sample, names, small_sample
 
 from symile_m3.shards import RawSample, ShardError, ShardIndex, ShardInfo, sidecar_path, write_shard
+from symile_m3.shards.tar import make_header
 
 NAME = "train-00000-of-00001.tar"
 GOLDEN = [
@@ -128,3 +131,18 @@ def test_keys_may_be_in_any_script_and_members_of_any_length(tmp_path: Path) -> 
         at, size = index.offsets[i, 0], index.sizes[i, 0]
         assert content[at : at + size] == sample.members["txt"]
     assert len(content) % 10_240 == 0
+
+
+@given(st.text(min_size=1, max_size=40).filter(lambda name: "\0" not in name), st.integers(0, 8**11 - 1))
+def test_headers_are_those_of_tarfile(name: str, size: int) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o644
+    try:
+        expected = info.tobuf(format=tarfile.USTAR_FORMAT, encoding="utf-8", errors="strict")
+    except UnicodeEncodeError:
+        return
+    except ValueError:  # too long
+        with pytest.raises(ValueError, match="name"):
+            make_header(name, size)
+        return
+    assert make_header(name, size) == expected
