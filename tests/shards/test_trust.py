@@ -291,7 +291,10 @@ def test_headers_replaced_after_the_scan_are_noticed(tmp_path: Path) -> None:
 
 def test_usual_headers_are_those_of_tarfile_and_numbers_are_plain() -> None:
     for name, size in (("000000.jpg", 0), ("κλειδί.txt", 12_345), ("a" * 96 + ".jpg", 8**11 - 1)):
-        assert usual_header(name.encode(), size) == make_header(name, size)
+        info = tarfile.TarInfo(name)
+        info.size = size
+        expected = info.tobuf(format=tarfile.USTAR_FORMAT)
+        assert usual_header(name.encode(), size) == make_header(name, size) == expected
     for field in (b"-0000001000\0", b"0o000000010\0", b"+0000000010\0", b"0000000 010\0"):
         with pytest.raises(ValueError, match="not a tar header"):
             parse_header(entry("a.txt", size=field)[:512])
