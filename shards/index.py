@@ -119,11 +119,22 @@ class DatasetIndex:
             ShardError: it does not exist, or is not such an index.
         """
         try:
-            content = json.loads(path.read_bytes())
+            data = path.read_bytes()
         except FileNotFoundError:
             raise ShardError(f"{path}: no dataset here (build one first)") from None
         except OSError as error:
             raise ShardError(f"{path}: cannot be read: {error.strerror}") from error
+        return cls.parse(data, path)
+
+    @classmethod
+    def parse(cls, data: bytes, path: Path | str) -> DatasetIndex:
+        """From the content of `index.json`; `path`, or its URL, is for messages.
+
+        Raises:
+            ShardError: it is not such an index.
+        """
+        try:
+            content = json.loads(data)
         except (ValueError, RecursionError) as error:
             raise ShardError(f"{path}: not a shard index: {error} ({_REBUILD})") from error
         try:

@@ -6,14 +6,18 @@ import bisect
 import itertools
 import os
 import threading
+import weakref
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
+from symile_m3.shards.cache import CacheConfig, Lease, Prefetcher, ShardCache, open_layout
 from symile_m3.shards.errors import DamagedSampleError, ShardError
 from symile_m3.shards.index import DatasetIndex, ShardIndex, ShardInfo
-from symile_m3.shards.layout import DatasetLayout
 from symile_m3.shards.tar import BLOCK, parse_header, usual_header
 
 MAX_OPEN = 256
@@ -212,26 +216,37 @@ class DatasetReader:
     opens its shards anew in every process, and may be used by several threads.
 
     Args:
-        root: directory of the dataset, with `data/` and `.symile/`.
+        root: directory of the dataset, with `data/` and `.symile/`, or its URL. Shards of a remote dataset
+            come through the cache, one by one as they are read; at most half of the cache is kept open.
         split: train, val or test.
         check: whether to compare each member read with its checksum.
         max_open: shards open at a time.
+        cache: of a remote dataset; what it is by default says `CacheConfig`.
 
     Attributes:
-        layout: the dataset's directory.
+        layout: the dataset's directory; of a remote one, its folder in the cache.
         split: the split.
         shards: what is known of its shards.
 
     Raises:
-        ShardError: there is no dataset, it has no such split, or a shard is missing or of the wrong size.
+        ShardError: there is no dataset, it has no such split, or a shard is missing or of the wrong size;
+            of a remote dataset, that is known when the shard is first read.
     """
 
-    def __init__(self, root: Path, split: str, *, check: bool = True, max_open: int = MAX_OPEN) -> None:
+    def __init__(
+        self,
+        root: Path | str | ShardCache,
+        split: str,
+        *,
+        check: bool = True,
+        max_open: int = MAX_OPEN,
+        cache: CacheConfig | None = None,
+    ) -> None:
         if max_open < 1:
             raise ValueError(f"max_open must be at least 1, not {max_open}")
-        self.layout = DatasetLayout(Path(root))
         self.split = split
-        index = DatasetIndex.load(self.layout.index)
+        self._cache, self.layout = open_layout(root, cache)
+        index = DatasetIndex.load(self.layout.index) if self._cache is None else self._cache.index
         self.shards: tuple[ShardInfo, ...] = tuple(index.of_split(split))
         if not self.shards:
             raise ShardError(f"{self.layout.index}: lists no shards of the split {split!r}")
@@ -239,7 +254,7 @@ class DatasetReader:
         self._check = check
         self._max_open = max_open
         self._ends = list(itertools.accumulate(shard.nsamples for shard in self.shards))
-        for shard in self.shards:
+        for shard in self.shards if self._cache is None else ():
             path = self.layout.shard(shard.name)
             try:
                 filesize = path.stat().st_size
@@ -253,7 +268,9 @@ class DatasetReader:
         return self._ends[-1]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_open", "_lock", "_pid")}
+        return {
+            name: value for name, value in self.__dict__.items() if name not in ("_open", "_lock", "_pid", "_ahead")
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -289,6 +306,26 @@ class DatasetReader:
         s, j = self._locate(i)
         return self._reader(s).read(j, fields)
 
+    def prefetch(self, numbers: Sequence[int] | npt.NDArray[np.int64]) -> None:
+        """Fetch the shards of these samples in the background, in this order, as far as the cache has room.
+
+        At most a quarter of the cache is asked for at a time. Does nothing for a local dataset.
+        """
+        if self._cache is None or not len(numbers):
+            return
+        if self._pid != os.getpid():
+            self._renew()
+        found, first = np.unique(np.searchsorted(self._ends, np.asarray(numbers), side="right"), return_index=True)
+        room = self._cache.config.max_bytes // 4
+        wanted = []
+        for s in found[np.argsort(first)].tolist():
+            if s not in self._open and not self._cache.has(self.shards[s]):
+                room -= self.shards[s].filesize
+                if room < 0 and wanted:
+                    break
+                wanted.append(self.shards[s])
+        self._ahead.submit(wanted)
+
     def close(self) -> None:
         """Let go of all open shards; they open anew when read again."""
         self._renew()
@@ -305,25 +342,45 @@ class DatasetReader:
         with self._lock:
             reader = self._open.pop(s, None)
             if reader is None:
-                info = self.shards[s]
-                path = self.layout.shard(info.name)
-                index = ShardIndex.open(path, self.layout.sidecar(info.name))
-                if len(index) != info.nsamples:
-                    raise ShardError(
-                        f"{info.name}: holds {len(index)} samples, {self.layout.index.name} says "
-                        f"{info.nsamples} (delete it and run the same build again)"
-                    )
-                reader = ShardReader(path, index, check=self._check)
+                reader = self._opened(self.shards[s])
             self._open[s] = reader
             while len(self._open) > self._max_open:
                 # dropped, not closed: another thread may be reading from it
                 del self._open[next(iter(self._open))]
             return reader
 
+    def _opened(self, info: ShardInfo) -> ShardReader:
+        lease = None if self._cache is None else self._leased(self._cache, info)
+        path = self.layout.shard(info.name)
+        index = ShardIndex.open(path, self.layout.sidecar(info.name))
+        if len(index) != info.nsamples:
+            raise ShardError(
+                f"{info.name}: holds {len(index)} samples, {self.layout.index.name} says "
+                f"{info.nsamples} (delete it and run the same build again)"
+            )
+        reader = ShardReader(path, index, check=self._check)
+        if lease is not None:
+            weakref.finalize(reader, lease.close)  # not before: readers open their tar when first read
+        return reader
+
+    def _leased(self, cache: ShardCache, info: ShardInfo) -> Lease:
+        held = sum(self.shards[s].filesize for s in self._open)
+        while self._open and held + info.filesize > cache.config.max_bytes // 2:
+            s = next(iter(self._open))
+            held -= self.shards[s].filesize
+            del self._open[s]
+        cache.file(self.layout.sidecar(info.name).relative_to(self.layout.root).as_posix())
+        return cache.shard(info)
+
     def _renew(self) -> None:
         self._open: dict[int, ShardReader] = {}
         self._lock = threading.Lock()
         self._pid = os.getpid()
+        self._ahead = Prefetcher(self._fetch)
+
+    def _fetch(self, info: ShardInfo) -> None:
+        if self._cache is not None:
+            self._cache.shard(info).close()
 
 
 def _wrong_size(shard: str, found: int, expected: int) -> ShardError:
