@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from symile_m3.cli.build import DATA
-from symile_m3.cli.options import DataOption, JsonOption, RunsOption, SeedOption, probability
+from symile_m3.cli.options import DatasetOption, JsonOption, RunsOption, SeedOption, probability
 from symile_m3.cli.train import RUNS
 
 
 def evaluate(
-    data: DataOption = DATA,
+    data: DatasetOption = DATA,
     runs: RunsOption = RUNS,
     missing_p: Annotated[
         float | None,
@@ -45,7 +45,7 @@ def evaluate(
 
 
 def run_evaluation(
-    data: Path, runs: Path, *, missing_p: float | None = None, bootstrap: int = 1000, seed: int = 0
+    data: Path | str, runs: Path, *, missing_p: float | None = None, bootstrap: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
     """Evaluate with progress on standard error."""
     from symile_m3.cli.progress import open_progress

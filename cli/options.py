@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,6 +44,18 @@ def output_path(text: str) -> Path:
 
 
 DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="Directory of the dataset.")]
+
+
+def dataset_root(text: str) -> Path | str:
+    """A directory, or a URL as it is: a `Path` would lose one of its slashes."""
+    from symile_m3.shards.storage import is_url
+
+    return text if is_url(text) else Path(text)
+
+
+DatasetOption = Annotated[
+    Any, typer.Option("--data", metavar="DIR|URL", parser=dataset_root, help="Directory or URL of the dataset.")
+]
 
 RunsOption = Annotated[
     Path, typer.Option("--runs", metavar="DIR", help="Directory of the runs, one subdirectory an objective.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from symile_m3.cli.build import DATA
-from symile_m3.cli.options import DataOption, JsonOption, OverwriteOption, RunsOption, probability
+from symile_m3.cli.options import DatasetOption, JsonOption, OverwriteOption, RunsOption, probability
 
 if TYPE_CHECKING:
     from symile_m3.recipe import TrainConfig
@@ -33,7 +33,7 @@ def train(
             help="Objective to train: symile or clip; may be repeated.",
         ),
     ] = None,
-    data: DataOption = DATA,
+    data: DatasetOption = DATA,
     runs: RunsOption = RUNS,
     preset: Annotated[
         str, typer.Option("--preset", metavar="NAME", help="Settings to start from: default or quickstart.")
@@ -149,7 +149,7 @@ def preset_config(name: str) -> TrainConfig:
 
 
 def run_training(
-    data: Path,
+    data: Path | str,
     runs: Path,
     *,
     objectives: Sequence[str],

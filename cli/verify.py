@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from symile_m3.cli.build import DATA
-from symile_m3.cli.options import DataOption, JsonOption
+from symile_m3.cli.options import DatasetOption, JsonOption
 
 
 def verify(
-    data: DataOption = DATA,
+    data: DatasetOption = DATA,
     probes: Annotated[
         bool,
         typer.Option(

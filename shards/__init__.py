@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from symile_m3.shards.atomic import AtomicFile, replacing, sweep, write_bytes, write_text
 from symile_m3.shards.batch import Sample
 from symile_m3.shards.blend import Blend, OrderedSource
+from symile_m3.shards.cache import CacheConfig, ShardCache, open_layout
 from symile_m3.shards.decode import DecodeLimits, decode_audio, decode_image, decode_json, decode_member, decode_text
 from symile_m3.shards.errors import DamagedSampleError, ShardError, SymileM3Error
 from symile_m3.shards.foreign import ALIASES, ForeignReader
@@ -32,6 +33,8 @@ from symile_m3.shards.loader import Loader, LoaderConfig
 from symile_m3.shards.missing import missing_mask
 from symile_m3.shards.order import epoch_order, rank_share
 from symile_m3.shards.reader import DatasetReader, ShardReader, Source
+from symile_m3.shards.retry import RetryConfig
+from symile_m3.shards.storage import Storage, is_url, local_path, open_storage
 from symile_m3.shards.verify import Problem, verify_shard
 from symile_m3.shards.writer import RawSample, write_shard
 
@@ -44,6 +47,7 @@ __all__ = [
     "SPLITS",
     "AtomicFile",
     "Blend",
+    "CacheConfig",
     "DamagedSampleError",
     "DatasetIndex",
     "DatasetLayout",
@@ -55,12 +59,15 @@ __all__ = [
     "OrderedSource",
     "Problem",
     "RawSample",
+    "RetryConfig",
     "Sample",
+    "ShardCache",
     "ShardError",
     "ShardIndex",
     "ShardInfo",
     "ShardReader",
     "Source",
+    "Storage",
     "SymileM3Error",
     "decode_audio",
     "decode_image",
@@ -69,7 +76,11 @@ __all__ = [
     "decode_text",
     "default_index_dir",
     "epoch_order",
+    "is_url",
+    "local_path",
     "missing_mask",
+    "open_layout",
+    "open_storage",
     "rank_share",
     "replacing",
     "shard_name",

@@ -72,6 +72,9 @@ class BatchMaker(Generic[T]):
             ShardError: a shard cannot be read, or no sample of the batch is whole.
         """
         numbers, epoch = task
+        prefetch = getattr(self.source, "prefetch", None)
+        if prefetch is not None:
+            prefetch(numbers)  # the shards of a remote dataset come several at a time
         samples: list[Sample] = []
         bad: list[str] = []
         for i in numbers.tolist():

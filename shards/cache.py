@@ -173,6 +173,10 @@ class ShardCache:
                 raise _unusable(self.config.directory, error) from error
         return Lease(path, file)
 
+    def fetch(self, info: ShardInfo) -> None:
+        """Have a shard in the cache, as `shard` does, for later."""
+        self.shard(info).close()
+
     def has(self, info: ShardInfo) -> bool:
         """Whether a shard is in the cache."""
         return self.layout.shard(info.name).exists()

@@ -233,6 +233,8 @@ class DatasetReader:
             of a remote dataset, that is known when the shard is first read.
     """
 
+    _ahead: Prefetcher | None
+
     def __init__(
         self,
         root: Path | str | ShardCache,
@@ -317,14 +319,17 @@ class DatasetReader:
             self._renew()
         found, first = np.unique(np.searchsorted(self._ends, np.asarray(numbers), side="right"), return_index=True)
         room = self._cache.config.max_bytes // 4
-        wanted = []
+        wanted: list[ShardInfo] = []
         for s in found[np.argsort(first)].tolist():
             if s not in self._open and not self._cache.has(self.shards[s]):
                 room -= self.shards[s].filesize
                 if room < 0 and wanted:
                     break
                 wanted.append(self.shards[s])
-        self._ahead.submit(wanted)
+        if wanted:
+            if self._ahead is None:
+                self._ahead = Prefetcher(self._cache.fetch)
+            self._ahead.submit(wanted)
 
     def close(self) -> None:
         """Let go of all open shards; they open anew when read again."""
@@ -376,11 +381,7 @@ class DatasetReader:
         self._open: dict[int, ShardReader] = {}
         self._lock = threading.Lock()
         self._pid = os.getpid()
-        self._ahead = Prefetcher(self._fetch)
-
-    def _fetch(self, info: ShardInfo) -> None:
-        if self._cache is not None:
-            self._cache.shard(info).close()
+        self._ahead = None
 
 
 def _wrong_size(shard: str, found: int, expected: int) -> ShardError:

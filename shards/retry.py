@@ -23,7 +23,16 @@ _FINAL_ERRNO = {
     errno.EDQUOT,
     errno.EROFS,
 }
-_FINAL = (ValueError, TypeError, AttributeError, LookupError, ImportError, NotImplementedError)
+_FINAL = (
+    FileNotFoundError,
+    PermissionError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ImportError,
+    NotImplementedError,
+)
 _FINAL_WORDS = ("Credential", "ParamValidation", "NoRegion", "ProfileNotFound")
 _LONGEST_REASON = 300
 _random = random.SystemRandom()
@@ -81,9 +90,7 @@ def is_final(error: BaseException) -> bool:
         return status < 500 and status not in _AGAIN
     if isinstance(error, TimeoutError):
         return False
-    if isinstance(error, (*_FINAL, FileNotFoundError, PermissionError, IsADirectoryError)) or any(
-        word in type(error).__name__ for word in _FINAL_WORDS
-    ):
+    if isinstance(error, _FINAL) or any(word in type(error).__name__ for word in _FINAL_WORDS):
         return True
     return isinstance(error, OSError) and error.errno in _FINAL_ERRNO
 

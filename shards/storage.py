@@ -323,7 +323,7 @@ class RemoteStorage:
     def _place(self, name: str) -> tuple[Any, str]:
         """The file system, of this process's own, and the path of a file in it."""
         if self._held is None or self._held[0] != os.getpid():
-            import fsspec
+            import fsspec  # type: ignore[import-untyped]
 
             base = self.url.partition("?")[0] if self.streams else self.url
             try:

@@ -5,23 +5,28 @@ Whatever is wrong becomes a line that names the shard and the sample; nothing he
 
 from __future__ import annotations
 
+import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from symile_m3.audit_shard import FoundShard, check_shard
+from symile_m3.audit_shard import FoundShard, check_remote_shard, check_shard
 from symile_m3.errors import NotBuiltError, PlanError, ShardError
 from symile_m3.parallel import available_cpus, run_parallel
 from symile_m3.plan import SPLITS, Plan, load_plan
 from symile_m3.probes import Fact, run_probes
 from symile_m3.progress import NoProgress, Progress
 from symile_m3.shards import (
+    CacheConfig,
     DatasetIndex,
     DatasetLayout,
+    ShardCache,
+    local_path,
     shard_name,
 )
 
@@ -52,28 +57,48 @@ class Audit:
         return not self.problems
 
 
-def verify(data: Path, *, probes: bool = True, progress: Progress | None = None, workers: int | None = None) -> Audit:
+def verify(
+    data: Path | str, *, probes: bool = True, progress: Progress | None = None, workers: int | None = None
+) -> Audit:
     """Check a dataset: its shards, its samples against its plan, its splits, and what texts and clips say.
 
+    A remote dataset is fetched anew, whatever the cache holds of it, into a temporary directory, which with
+    `probes` takes as much room as the dataset.
+
     Args:
-        data: directory of the dataset.
+        data: directory or URL of the dataset.
         probes: whether to train the probes of `symile_m3.probes` too.
         workers: processes; by default one a CPU.
 
     Raises:
         NotBuiltError: there is no dataset, or its build has not ended.
+        ShardError: a URL is refused or cannot be reached.
     """
     progress = progress or NoProgress()
-    layout = DatasetLayout(data)
+    local = local_path(data)
+    if local is not None:
+        return _verify(None, DatasetLayout(local), probes, progress, workers)
+    with tempfile.TemporaryDirectory(prefix="symile-m3-verify-") as scratch:
+        config = CacheConfig(directory=Path(scratch))
+        if probes:
+            config = replace(config, max_bytes=sys.maxsize)
+        cache = ShardCache(str(data), config)
+        cache.file(".symile/plan.json")
+        return _verify(cache, cache.layout, probes, progress, workers)
+
+
+def _verify(
+    cache: ShardCache | None, layout: DatasetLayout, probes: bool, progress: Progress, workers: int | None
+) -> Audit:
     problems: list[str] = []
     checks: list[tuple[str, str]] = []
     plan = _or_problem(problems, lambda: load_plan(layout.plan))
     if plan is not None and not layout.index.exists():
-        raise NotBuiltError(f"the build in {data} has not ended: run the same `symile-m3 build` again")
+        raise NotBuiltError(f"the build in {layout.root} has not ended: run the same `symile-m3 build` again")
     index = _or_problem(problems, lambda: DatasetIndex.load(layout.index))
     if index is None:
         return _audit(problems, checks)
-    problems += _index_problems(layout, plan, index)
+    problems += _index_problems(layout, plan, index, cache is None)
     checks.append(("plan", "unreadable" if plan is None else f"fingerprint {plan.fingerprint}"))
 
     total = sum(info.nsamples for info in index.shards)
@@ -81,7 +106,11 @@ def verify(data: Path, *, probes: bool = True, progress: Progress | None = None,
     workers = workers or (available_cpus() if size > _PARALLEL_BYTES else 1)
     found: dict[str, FoundShard] = {}
     with progress.task("Checking shards", total, "samples") as task:
-        check = partial(check_shard, layout, plan is not None)
+        check = (
+            partial(check_shard, layout, plan is not None)
+            if cache is None
+            else partial(check_remote_shard, cache, plan is not None)
+        )
         with closing(run_parallel(check, index.shards, workers)) as results:
             for one in results:
                 found[one.name] = one
@@ -124,7 +153,7 @@ def _or_problem(problems: list[str], load: Callable[[], T]) -> T | None:
         return None
 
 
-def _index_problems(layout: DatasetLayout, plan: Plan | None, index: DatasetIndex) -> Iterator[str]:
+def _index_problems(layout: DatasetLayout, plan: Plan | None, index: DatasetIndex, folder: bool) -> Iterator[str]:
     """Whether the index is that of the plan, and the folder that of the index."""
     listed = {info.name: info for info in index.shards}
     if len(listed) != len(index.shards):
@@ -144,6 +173,8 @@ def _index_problems(layout: DatasetLayout, plan: Plan | None, index: DatasetInde
                 yield f"{name}: {listed[name].nsamples} samples in index.json, {stop - start} are planned"
         for name in sorted(listed.keys() - planned.keys()):
             yield f"{name}: in index.json, but not planned"
+    if not folder:  # not every store can list its files
+        return
     try:
         there = sorted(path.name for path in layout.data.iterdir())
     except OSError as error:

@@ -17,6 +17,7 @@ from symile_m3.shardjob import describe
 from symile_m3.shards import (
     MEMBERS,
     DatasetLayout,
+    ShardCache,
     ShardIndex,
     ShardInfo,
     ShardReader,
@@ -67,6 +68,21 @@ def check_shard(layout: DatasetLayout, with_plan: bool, info: ShardInfo) -> Foun
         if not faults:
             found.problems.append(str(error))
     return found
+
+
+def check_remote_shard(cache: ShardCache, with_plan: bool, info: ShardInfo) -> FoundShard:
+    """The same of a shard of a remote dataset, once it has come."""
+    found = FoundShard(name=info.name, split=str(info.split), problems=[], samples=info.nsamples, facts=[])
+    try:
+        cache.file(cache.layout.sidecar(info.name).relative_to(cache.layout.root).as_posix())
+        lease = cache.shard(info)
+    except ShardError as error:
+        found.problems.append(str(error))
+        return found
+    try:
+        return check_shard(cache.layout, with_plan, info)
+    finally:
+        lease.close()
 
 
 def _samples(

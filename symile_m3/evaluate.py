@@ -42,7 +42,7 @@ class _Trained:
 
 
 def evaluate(
-    data: Path,
+    data: Path | str,
     runs: Path,
     *,
     missing_p: float | None = None,
@@ -51,7 +51,7 @@ def evaluate(
     on_bad_sample: str = "stop",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Evaluate every run in `runs` on the test split of the dataset in `data`.
+    """Evaluate every run in `runs` on the test split of the dataset in `data`, a directory or URL.
 
     Args:
         missing_p: also hide each query modality with this probability and report by what is left.

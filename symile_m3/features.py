@@ -1,8 +1,9 @@
 """Frozen backbones, run once for every distinct image and clip of a dataset, and cached beside it.
 
 A dataset repeats its media over many samples; the backbones see each of them once. Caches live in
-`.symile/features/<fingerprint>/`, where the fingerprint covers the dataset and everything that shapes the
-features. Suffixes: N media, V views, F features, M mel bands, T frames.
+`.symile/features/<fingerprint>/`, of a remote dataset in its folder of the local cache. The fingerprint
+covers the dataset and everything that shapes the features. Suffixes: N media, V views, F features,
+M mel bands, T frames.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ from symile_m3.progress import Progress
 from symile_m3.shards import (
     DatasetLayout,
     DatasetReader,
+    ShardCache,
     decode_audio,
     decode_image,
     decode_json,
+    open_layout,
     write_bytes,
 )
 from symile_m3.towers import audio as audio_tower
@@ -38,6 +41,7 @@ from symile_m3.towers.image import FEATURES, open_image_backbone, pixel_views
 
 _VERSION = 2  # of what this module computes: raise it when the same settings give other features
 _CHUNK = 32
+_AHEAD = 1024
 _MEDIA = ("jpg", "flac")
 
 
@@ -133,7 +137,7 @@ class Features:
 class _WholeReader(DatasetReader):
     """A reader that refuses samples known to be damaged, whichever of their members is asked for."""
 
-    def __init__(self, root: Path, split: str) -> None:
+    def __init__(self, root: Path | ShardCache, split: str) -> None:
         super().__init__(root, split)
         self.damaged: dict[int, DamagedSampleError] = {}
 
@@ -143,8 +147,8 @@ class _WholeReader(DatasetReader):
         return super().read(i, fields)
 
 
-def open_dataset(data: Path, on_bad_sample: str = "stop", progress: Progress | None = None) -> Dataset:
-    """Open a built dataset and list its media from the samples themselves.
+def open_dataset(data: Path | str, on_bad_sample: str = "stop", progress: Progress | None = None) -> Dataset:
+    """Open a built dataset, in a directory or at a URL, and list its media from the samples themselves.
 
     With `on_bad_sample` "skip" all members of all samples are read ahead, so that a sample is either whole or
     left out everywhere.
@@ -154,16 +158,20 @@ def open_dataset(data: Path, on_bad_sample: str = "stop", progress: Progress | N
         ShardError: a shard is missing or damaged.
         DamagedSampleError: a sample is, and `on_bad_sample` is "stop".
     """
-    layout = DatasetLayout(data)
+    cache, layout = open_layout(data)
+    if cache is not None and cache.file(".symile/plan.json") is None:
+        raise NotBuiltError(f"no plan in {data}: only datasets that `symile-m3 build` made can be used")
     plan = load_plan(layout.plan)
     if not layout.index.exists():
         raise NotBuiltError(f"the build in {data} has not finished: run the same `symile-m3 build` again to go on")
-    readers = {split: _WholeReader(data, split) for split in SPLITS}
+    readers = {split: _WholeReader(cache or layout.root, split) for split in SPLITS}
     seen: dict[str, dict[str, tuple[int, tuple[str, int], set[str]]]] = {"image": {}, "clip": {}}
     bad = 0
     language_ids = {language: i for i, language in enumerate(plan.lexicon.languages)}
     for split, reader in readers.items():
         for i in range(len(reader)):
+            if i % _AHEAD == 0:
+                reader.prefetch(range(i, min(i + 8 * _AHEAD, len(reader))))
             try:
                 record = _record(reader, i, _MEDIA if on_bad_sample == "skip" else ())
             except DamagedSampleError as error:

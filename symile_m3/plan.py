@@ -321,18 +321,29 @@ def save_plan(plan: Plan, path: Path) -> None:
     write_text(path, json.dumps(record, ensure_ascii=False, sort_keys=True))
 
 
-def load_plan(path: Path) -> Plan:
-    """Read a plan.
+def _content(path: Path | str) -> str:
+    if isinstance(path, Path):
+        return path.read_text(encoding="utf-8")
+    from symile_m3.shards import open_storage
+
+    folder, _, name = path.rpartition("/")
+    return open_storage(folder).read_bytes(name).decode()
+
+
+def load_plan(path: Path | str) -> Plan:
+    """Read a plan from a path or URL.
 
     Raises:
         NotBuiltError: there is none.
         PlanError: it is of another format, damaged, or its fingerprint does not match.
+        ShardError: its URL is refused or cannot be reached.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(_content(path))
     except FileNotFoundError:
+        root = str(path).rsplit("/", 2)[0]
         raise NotBuiltError(
-            f"no dataset in {path.parent.parent}: run `symile-m3 build` first, or name its directory with --data"
+            f"no dataset in {root}: run `symile-m3 build` first, or name its directory with --data"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise PlanError(f"{path}: unreadable ({error}); build again with --overwrite") from error

@@ -53,7 +53,7 @@ class RunSummary:
 
 
 def train(
-    data: Path,
+    data: Path | str,
     runs: Path,
     *,
     objectives: Sequence[str] = ("symile", "clip"),
@@ -62,7 +62,7 @@ def train(
     on_bad_sample: str = "stop",
     progress: Progress | None = None,
 ) -> list[RunSummary]:
-    """Train each objective on the dataset in `data`, or go on with what was interrupted.
+    """Train each objective on the dataset in `data`, a directory or URL, or go on with what was interrupted.
 
     A run is `runs/<objective>/` with config.json, last.pt, best.pt, metrics.jsonl, metrics.csv, curves.png
     and, once finished, summary.json.
