@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from symile_m3.shards.atomic import write_bytes
-from symile_m3.shards.download import download
+from symile_m3.shards.download import PART, download
 from symile_m3.shards.errors import ShardError
 from symile_m3.shards.index import DatasetIndex, ShardInfo
 from symile_m3.shards.layout import DATA, META, DatasetLayout
@@ -36,7 +36,6 @@ from symile_m3.shards.retry import RetryConfig
 from symile_m3.shards.storage import RemoteStorage, local_path, url_name
 
 MAX_BYTES = 20_000_000_000
-_PART = ".part"
 _STALE_S = 30 * 86_400.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PREFETCHERS = 4
@@ -153,7 +152,7 @@ class ShardCache:
             lease = _lease(path, info.filesize)
             if lease is not None:
                 return lease
-            part = path.with_name(path.name + _PART)
+            part = path.with_name(path.name + PART)
             self.make_room(info.filesize - (part.stat().st_size if part.exists() else 0))
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -228,8 +227,8 @@ class ShardCache:
     def _remove(self, path: Path) -> bool:
         """Remove a shard that nobody has leased, or a part that nobody is fetching."""
         with contextlib.suppress(FileNotFoundError):
-            if path.name.endswith(_PART):
-                home, name = path.parent.parent, path.name.removesuffix(_PART)
+            if path.name.endswith(PART):
+                home, name = path.parent.parent, path.name.removesuffix(PART)
                 opened = self._lock_path(f"{home.name}/{name}").open("a+b")
             else:
                 opened = path.open("r+b")

@@ -16,6 +16,7 @@ from symile_m3.shards.storage import RemoteStorage
 
 _LEAST_CHUNK = 1 << 16
 _COPY = 1 << 20
+PART = ".part"
 _WHOLE_TRIES = 2
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -47,9 +48,10 @@ def download(storage: RemoteStorage, name: str, to: Path, *, filesize: int, sha2
         if digest.hexdigest() == sha256:
             return
         to.unlink()
+    shard = to.name.removesuffix(PART)
     raise ShardError(
-        f"{name}: {storage.root}/{name} does not have the SHA-256 recorded in index.json, {_WHOLE_TRIES} times over "
-        "(altered or replaced: build it again there)"
+        f"{shard}: {storage.root}/{name} does not have the SHA-256 recorded in index.json, "
+        f"{_WHOLE_TRIES} times over (altered or replaced: build it again there)"
     )
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from symile_m3.shards.errors import ShardError
+
 T = TypeVar("T")
 
 _AGAIN = {408, 425, 429}  # and every 5xx
@@ -24,6 +26,7 @@ _FINAL_ERRNO = {
     errno.EROFS,
 }
 _FINAL = (
+    ShardError,
     FileNotFoundError,
     PermissionError,
     ValueError,

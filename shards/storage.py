@@ -380,8 +380,7 @@ def _checked_protocol(url: str) -> str:
     try:
         fsspec.get_filesystem_class(protocol)
     except ImportError as error:
-        text = str(fsspec.registry.known_implementations.get(protocol, {}).get("err") or error)
-        raise ShardError(f"{shown(url)}: a package is missing: {' '.join(text.split())}") from error
+        raise ShardError(f"{shown(url)}: a package is missing: {' '.join(str(error).split())}") from error
     return protocol
 
 
