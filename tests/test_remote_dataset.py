@@ -44,16 +44,18 @@ def test_training_and_evaluation_by_url_give_the_figures_of_local_ones(
 ) -> None:
     local, remote = tmp_path / "local", tmp_path / "remote"
     root = shutil.copytree(tiny_dataset, tmp_path / "data")
-    train(root, local, objectives=["symile"], config=SMALL)
     with serving(tiny_dataset) as server:
         for shard in ("train-00000-of-00002.tar", "train-00001-of-00002.tar"):
             server.faults[shard].append(Fault(drop_after=20_000))
         train(server.url, remote, objectives=["symile"], config=SMALL)
+        report = evaluate(server.url, remote)
+        (features,) = cache.glob("*/.symile/features")
+        shutil.copytree(features, root / ".symile" / "features")  # which saves making them again
+        train(root, local, objectives=["symile"], config=SMALL)
         assert losses(remote) == losses(local)
-        assert evaluate(server.url, remote) == evaluate(root, local)
+        assert report == evaluate(root, local)
         tars = [name for method, name, _, _ in server.requests if name.endswith(".tar")]
         assert len(tars) == 4 + 2  # of four shards, two in two parts
-    assert list(cache.glob("*/.symile/features/*/images.npz"))
     assert not (tiny_dataset / ".symile" / "features").exists()
 
 
@@ -77,10 +79,8 @@ def test_a_remote_dataset_is_verified_as_it_is_there_now(tiny_dataset: Path, tmp
 def test_a_plan_is_read_by_url(tiny_dataset: Path, tmp_path: Path) -> None:
     root = shutil.copytree(tiny_dataset, tmp_path / "data")
     with serving(root) as server:
-        assert (
-            load_plan(f"{server.url}/.symile/plan.json").fingerprint
-            == load_plan(root / ".symile/plan.json").fingerprint
-        )
+        remote, local = load_plan(f"{server.url}/.symile/plan.json"), load_plan(root / ".symile" / "plan.json")
+        assert remote.fingerprint == local.fingerprint
         with pytest.raises(NotBuiltError, match=f"no dataset in {server.url}/none: run"):
             load_plan(f"{server.url}/none/.symile/plan.json")
         (root / ".symile" / "plan.json").write_text("{")
