@@ -15,6 +15,10 @@ read in any order by offset, checked as they are read, and iteration resumes exa
 
 This package knows the format and nothing else: no class names, no models, no torch; but for
 `StreamingDataset`, a dataset for PyTorch's DataLoader, which imports torch when it is first asked for.
+A dataset may also be a URL (`s3://bucket/m3`, `https://host/m3`): its shards then come through a cache on
+the local disk, whole and checked, and everything else is as before.
+
+This package knows the format and nothing else: no class names, no models, no torch.
 """
 
 from typing import TYPE_CHECKING, Any
