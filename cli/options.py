@@ -48,7 +48,7 @@ DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="Directo
 
 def dataset_root(text: str) -> Path | str:
     """A directory, or a URL as it is: a `Path` would lose one of its slashes."""
-    from symile_m3.shards.storage import is_url
+    from symile_m3.shards.urls import is_url
 
     return text if is_url(text) else Path(text)
 

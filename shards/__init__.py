@@ -38,7 +38,8 @@ from symile_m3.shards.missing import missing_mask
 from symile_m3.shards.order import epoch_order, rank_share
 from symile_m3.shards.reader import DatasetReader, ShardReader, Source
 from symile_m3.shards.retry import RetryConfig
-from symile_m3.shards.storage import Storage, is_url, local_path, open_storage
+from symile_m3.shards.storage import Storage, open_storage
+from symile_m3.shards.urls import is_url, local_path
 from symile_m3.shards.verify import Problem, verify_shard
 from symile_m3.shards.writer import RawSample, write_shard
 

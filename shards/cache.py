@@ -19,10 +19,8 @@ import hashlib
 import os
 import re
 import shutil
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -33,12 +31,12 @@ from symile_m3.shards.errors import ShardError
 from symile_m3.shards.index import DatasetIndex, ShardInfo
 from symile_m3.shards.layout import DATA, META, DatasetLayout
 from symile_m3.shards.retry import RetryConfig
-from symile_m3.shards.storage import RemoteStorage, local_path, url_name
+from symile_m3.shards.storage import RemoteStorage
+from symile_m3.shards.urls import local_path, url_name
 
 MAX_BYTES = 20_000_000_000
 _STALE_S = 30 * 86_400.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_PREFETCHERS = 4
 
 
 def _default_directory() -> Path:
@@ -277,50 +275,6 @@ def open_layout(
         return None, DatasetLayout(local)
     cache = ShardCache(str(root), config)
     return cache, cache.layout
-
-
-class Prefetcher:
-    """Does things ahead of their need, in a few background threads that end when there is nothing to do.
-
-    Args:
-        action: done with each item. A ShardError is left to whoever needs the item and meets it again.
-        threads: how many at a time.
-    """
-
-    def __init__(self, action: Callable[[ShardInfo], object], threads: int = _PREFETCHERS) -> None:
-        self._action = action
-        self._threads = threads
-        self._lock = threading.Lock()
-        self._queue: deque[ShardInfo] = deque()
-        self._known: set[str] = set()
-        self._running = 0
-
-    def submit(self, items: Iterable[ShardInfo]) -> None:
-        """Add items, in this order; those waiting or being done are not added again."""
-        with self._lock:
-            for item in items:
-                if item.name not in self._known:
-                    self._known.add(item.name)
-                    self._queue.append(item)
-            start = min(self._threads - self._running, len(self._queue))
-            self._running += start
-        for _ in range(start):
-            threading.Thread(target=self._run, name="symile-m3-fetch", daemon=True).start()
-
-    def _run(self) -> None:
-        while True:
-            with self._lock:
-                if not self._queue:
-                    self._running -= 1
-                    return
-                item = self._queue.popleft()
-            try:
-                self._action(item)
-            except ShardError:
-                pass
-            finally:
-                with self._lock:
-                    self._known.discard(item.name)
 
 
 def _lease(path: Path, filesize: int) -> Lease | None:

@@ -15,9 +15,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from symile_m3.shards.cache import CacheConfig, Lease, Prefetcher, ShardCache, open_layout
+from symile_m3.shards.cache import CacheConfig, Lease, ShardCache, open_layout
 from symile_m3.shards.errors import DamagedSampleError, ShardError
 from symile_m3.shards.index import DatasetIndex, ShardIndex, ShardInfo
+from symile_m3.shards.prefetch import Prefetcher
 from symile_m3.shards.tar import BLOCK, parse_header, usual_header
 
 MAX_OPEN = 256

@@ -11,36 +11,21 @@ environment (`AWS_ENDPOINT_URL`, `AWS_PROFILE`, ...) or by fsspec's configuratio
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from symile_m3.shards.atomic import replacing, write_bytes
 from symile_m3.shards.errors import ShardError
 from symile_m3.shards.retry import RetryConfig, http_status, reason_of, retrying
+from symile_m3.shards.urls import checked_protocol, local_path, shown, without_secrets
 
 T = TypeVar("T")
 
-_SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.:\-]*)://")
-_COMMAND = re.compile(r"(?:pipe|cmd|exec|shell|gopen)\s*:", re.IGNORECASE)
-_REFUSED = {
-    "pipe": "would run a command",
-    "cmd": "would run a command",
-    "exec": "would run a command",
-    "shell": "would run a command",
-    "dask": "would run on other machines",
-    "reference": "would follow a file that says where the bytes are",
-    "data": "holds its content in its name",
-    "cached": "would keep a second cache",
-    "blockcache": "would keep a second cache",
-    "filecache": "would keep a second cache",
-    "simplecache": "would keep a second cache",
-}
 _WHOLE_UPLOADS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "ocilake", "tos", "hf"}
 """Stores in which an upload appears whole; in others a file is written under another name and renamed."""
 
@@ -85,22 +70,6 @@ class Storage(Protocol):
 
     def remove(self, name: str) -> None:
         """Remove a file if there is one."""
-
-
-def is_url(root: str | Path) -> bool:
-    """Whether `root` names a place by URL; what is neither a URL nor a command is a local path.
-
-    A `Path` is always local: it has lost the second slash of a URL.
-    """
-    return isinstance(root, str) and bool(_SCHEME.match(root) or _COMMAND.match(root))
-
-
-def local_path(root: str | Path) -> Path | None:
-    """The local path that `root` is, also as a `file://` URL; None where it is any other URL."""
-    if not is_url(root):
-        return Path(root)
-    match = _SCHEME.match(str(root))
-    return Path(str(root)[match.end() :]) if match and match["scheme"].lower() in ("file", "local") else None
 
 
 def open_storage(root: str | Path, *, retry: RetryConfig | None = None) -> Storage:
@@ -182,7 +151,7 @@ class RemoteStorage:
     def __init__(self, url: str, *, retry: RetryConfig | None = None) -> None:
         self.url = url
         self.retry = retry or RetryConfig()
-        self.protocol = _checked_protocol(url)
+        self.protocol = checked_protocol(url)
         self._held: tuple[int, Any, str] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -318,7 +287,7 @@ class RemoteStorage:
     def failed(self, name: str, verb: str, error: BaseException) -> ShardError:
         """What is said when something could not be read, written, ... for good."""
         reason = reason_of(_behind(error) if isinstance(error, FileNotFoundError) else error)
-        return ShardError(f"{self.root}/{name}: cannot be {verb}: {_without_secrets(reason, self.url)}")
+        return ShardError(f"{self.root}/{name}: cannot be {verb}: {without_secrets(reason, self.url)}")
 
     def _place(self, name: str) -> tuple[Any, str]:
         """The file system, of this process's own, and the path of a file in it."""
@@ -347,41 +316,6 @@ def checked_name(name: str) -> str:
     if not name or path.is_absolute() or ".." in path.parts or re.search(r"[\\?#\x00-\x1f]", name):
         raise ShardError(f"{name!r} cannot be a file of a dataset (use a relative path without '..')")
     return path.as_posix()
-
-
-def shown(url: str) -> str:
-    """A URL without user, password, query and last slash, for messages and names."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
-
-
-def url_name(url: str) -> str:
-    """A name for the cache of a URL: its last part and a digest of the whole."""
-    last = re.sub(r"[^A-Za-z0-9_-]", "_", shown(url).rpartition("/")[2])[:40]
-    return f"{last}-{hashlib.sha256(shown(url).encode()).hexdigest()[:12]}"
-
-
-def _checked_protocol(url: str) -> str:
-    try:
-        urlsplit(url)
-    except ValueError as error:
-        raise ShardError(f"{url!r}: not a URL: {error}") from None
-    match = _SCHEME.match(url)
-    protocol = match["scheme"].lower() if match else url.partition(":")[0].strip().lower()
-    known = "name a directory, or a URL such as s3://bucket/m3, gs://bucket/m3 or https://host/m3"
-    if "::" in url or "|" in url:
-        raise ShardError(f"{shown(url)}: chained URLs and commands are refused ({known})")
-    if protocol in _REFUSED:
-        raise ShardError(f"{protocol}: is refused, as it {_REFUSED[protocol]} ({known})")
-    import fsspec
-
-    if protocol not in fsspec.available_protocols():
-        raise ShardError(f"{protocol}: is not a kind of URL that fsspec knows ({known}, or install its package)")
-    try:
-        fsspec.get_filesystem_class(protocol)
-    except ImportError as error:
-        raise ShardError(f"{shown(url)}: a package is missing: {' '.join(str(error).split())}") from error
-    return protocol
 
 
 def _size(fs: Any, path: str) -> int | None:
@@ -414,11 +348,3 @@ def _stream(fs: Any, url: str, start: int, stop: int) -> Iterator[bytes]:
             if at > start:
                 fresh = data[-(at - start) :] if at - len(data) < start else data
                 yield fresh[: len(fresh) - max(0, at - stop)]
-
-
-def _without_secrets(text: str, url: str) -> str:
-    parts = urlsplit(url)
-    for secret in (parts.query, parts.netloc.rpartition("@")[0], parts.password):
-        if secret:
-            text = text.replace(secret, "***")
-    return text

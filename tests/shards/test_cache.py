@@ -28,7 +28,7 @@ from symile_m3.shards import (
     ShardError,
     ShardReader,
 )
-from symile_m3.shards.cache import Prefetcher
+from symile_m3.shards.prefetch import Prefetcher
 
 FAST = RetryConfig(attempts=6, first_wait_s=0.001, max_wait_s=0.01)
 TAR = "train-{:05d}-of-{:05d}.tar"

@@ -13,7 +13,8 @@ from shard_samples import names
 
 from symile_m3.shards import RetryConfig, ShardError, is_url, local_path, open_storage
 from symile_m3.shards.retry import is_final, retrying
-from symile_m3.shards.storage import LocalStorage, RemoteStorage, Storage, shown
+from symile_m3.shards.storage import LocalStorage, RemoteStorage, Storage
+from symile_m3.shards.urls import shown
 
 FAST = RetryConfig(attempts=4, first_wait_s=0.001, max_wait_s=0.01)
 
