@@ -287,7 +287,7 @@ def _complete_dataset(layout: DatasetLayout, plan: Plan, index: DatasetIndex) ->
 
 
 def _sweep(layout: DatasetLayout) -> None:
-    for directory in (layout.data, layout.meta, layout.done, layout.pool, layout.pool / ".symile"):
+    for directory in (layout.root, layout.data, layout.meta, layout.done, layout.pool, layout.pool / ".symile"):
         sweep(directory)
 
 

@@ -211,6 +211,20 @@ def test_what_is_deleted_is_made_again(small: tuple[Path, BuildResult], lost: st
     assert not (root / ".symile" / "pool").exists()
 
 
+@pytest.mark.parametrize("place", [".", "data", ".symile", ".symile/done"])
+def test_what_a_killed_build_left_half_written_goes(small: tuple[Path, BuildResult], place: str) -> None:
+    import socket
+
+    root, _ = small
+    before = everything(root)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    host = "".join(c if c.isascii() and c.isalnum() else "_" for c in socket.gethostname())[:32]
+    (root / place / f"croissant.json.tmp-{host}-{gone.pid}-0123abcd").write_bytes(b"half")
+    build(root, SMALL, workers=1)
+    assert everything(root) == before
+
+
 def test_a_damaged_index_or_marker_is_made_again(small: tuple[Path, BuildResult]) -> None:
     root, first = small
     (root / ".symile" / "index.json").write_text("garbage")
