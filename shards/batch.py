@@ -64,6 +64,11 @@ class BatchMaker(Generic[T]):
     transform: Callable[[list[Sample], int], T] | None
     limits: DecodeLimits = LIMITS
 
+    @property
+    def computes(self) -> bool:
+        """Whether there is more to do than to read."""
+        return self.decode or self.transform is not None
+
     def __call__(self, task: tuple[Order, int]) -> Made[T]:
         """Make the batch of a task, which is (sample numbers, epoch).
 

@@ -33,7 +33,8 @@ class LoaderConfig:
         shuffle: whether each epoch has its own order; otherwise it is that of the shards.
         drop_last: whether a tail too short for a batch of every rank is dropped (training), or shared
             out so that every sample is read once (evaluation). See `rank_share`.
-        workers: processes that read and decode; 0 is a thread of this process.
+        workers: processes that read and decode; 0 is a thread of this process. Bytes that are neither
+            decoded nor transformed are always read by a thread, which is faster than handing them over.
         prefetch: batches made ahead: by each worker, or by the thread.
         on_bad_sample: `stop` raises for a damaged sample; `skip` leaves it out, so that its batch is
             shorter, and counts it.
@@ -84,6 +85,8 @@ class Loader(Generic[T]):
 
     Worker processes start with the first iteration and stay for the next ones. They are spawned, so a
     script must guard its entry with `if __name__ == "__main__"`, and source and transform must be picklable.
+    The arrays of a batch that a worker made share one block of memory, which is used again when none of them
+    is left: copy what is to be kept for long.
 
     Args:
         source: the samples, such as a `DatasetReader`, a `ForeignReader` or a `Blend` of several.
@@ -256,7 +259,7 @@ class Loader(Generic[T]):
         }
 
     def _results(self, tasks: list[tuple[Order, int]]) -> Generator[Made[T], None, None]:
-        if self.config.workers == 0:
+        if self.config.workers == 0 or not self._make.computes:
             return run_in_thread(self._make, tasks, self.config.prefetch)
         if self._pool is None or self._pool.closed:
             self._pool = WorkerPool(self._make, self.config.workers)

@@ -16,6 +16,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from symile_m3.shards.errors import ShardError
+from symile_m3.shards.shared import Parcel, Receiver, Sender
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -66,7 +67,8 @@ class WorkerPool:
     Task k goes to worker k mod `workers`, and results are taken in the order of the tasks, so neither the
     number of workers nor their pace shows in what comes out. Workers are spawned, not forked: the parent
     may have threads and a GPU. They ignore Ctrl-C, which is the parent's to handle, and end when the parent
-    closes the pool, exits, or dies.
+    closes the pool, exits, or dies. The arrays of a large result lie together in one block of memory shared
+    with the worker, until none of them is left.
 
     Args:
         function: applied to each task; must be picklable.
@@ -87,7 +89,7 @@ class WorkerPool:
         self._run = 0
         self._processes: list[BaseProcess] = []
         self._tasks: list[Connection] = []
-        self._results: list[Connection] = []
+        self._results: list[Receiver] = []
         context = multiprocessing.get_context("spawn")
         # A child inherits the mask, so Ctrl-C cannot reach it before it has learnt to ignore it. The first
         # start of a process would also start the resource tracker, which unblocks the signal.
@@ -96,9 +98,9 @@ class WorkerPool:
         try:
             for w in range(workers):
                 task_end, tasks = context.Pipe(duplex=False)
-                results, result_end = context.Pipe(duplex=False)
+                results, result_end = context.Pipe(duplex=True)
                 self._tasks.append(tasks)
-                self._results.append(results)
+                self._results.append(Receiver(results))
                 process = context.Process(
                     target=_work, args=(job, task_end, result_end), name=f"symile-m3-worker-{w}", daemon=True
                 )
@@ -133,7 +135,7 @@ class WorkerPool:
                 raise RuntimeError("the workers have been closed or given to a newer iteration")
             try:
                 while sent < min(len(tasks), k + ahead * workers):
-                    self._send(sent % workers, (run, tasks[sent]))
+                    self._send(sent % workers, run, tasks[sent])
                     sent += 1
                 result = self._receive(k % workers, run)
             except BaseException:
@@ -143,8 +145,10 @@ class WorkerPool:
 
     def close(self) -> None:
         """End the workers: by closing their pipes, and by force those that do not heed it within seconds."""
-        for connection in (*self._tasks, *self._results):
-            connection.close()
+        for tasks in self._tasks:
+            tasks.close()
+        for results in self._results:
+            results.close()
         self._tasks, self._results = [], []
         for end in (None, BaseProcess.terminate, BaseProcess.kill):
             for process in self._processes:
@@ -154,25 +158,22 @@ class WorkerPool:
                 process.join(_PATIENCE_S)
         self._processes = []
 
-    def _send(self, w: int, message: Any) -> None:
+    def _send(self, w: int, run: int, task: Any) -> None:
+        message = (self._results[w].done(), run, task)
         try:
             self._tasks[w].send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
         except OSError:
             raise self._died(w) from None
 
     def _receive(self, w: int, run: int) -> Any:
-        while True:
-            try:
-                message = self._results[w].recv_bytes()
-            except (EOFError, OSError):
-                raise self._died(w) from None
-            its_run, value, error, trace = pickle.loads(message)
-            if its_run != run:
-                continue  # left over from an iteration that was broken off
-            if error is not None:
-                error.add_note(f"in worker process {w}:\n{trace}")
-                raise error
-            return value
+        try:
+            value, error, trace = self._results[w].receive(run)  # leaves out what is left of a run broken off
+        except (EOFError, OSError):
+            raise self._died(w) from None
+        if error is not None:
+            error.add_note(f"in worker process {w}:\n{trace}")
+            raise error
+        return value
 
     def _died(self, w: int) -> ShardError:
         self._processes[w].join(_PATIENCE_S)
@@ -186,37 +187,39 @@ def _work(job: bytes, tasks: Connection, results: Connection) -> None:
     """The life of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    inbox: queue.SimpleQueue[tuple[int, Any] | None] = queue.SimpleQueue()
+    sender = Sender(results)
+    inbox: queue.SimpleQueue[tuple[list[int], int, Any] | None] = queue.SimpleQueue()
     # Tasks are taken in all the time: were they left in the pipe while a result waits to be taken,
     # this process and its parent could wait for each other.
     threading.Thread(target=_listen, args=(tasks, inbox), daemon=True).start()
     function: Callable[[Any], Any] | None = None
     while (message := inbox.get()) is not None:
-        run, task = message
+        done, run, task = message
+        sender.release(done)
         try:
             if function is None:
                 function = pickle.loads(job)
-            answer = pickle.dumps((run, function(task), None, ""), pickle.HIGHEST_PROTOCOL)
+            parcel = sender.pack(run, (function(task), None, ""))
         except Exception as error:
-            answer = _failure(run, error)
+            parcel = Parcel(run, body=_failure(error))
         try:
-            results.send_bytes(answer)
+            sender.send(parcel)
         except OSError:
             return
 
 
-def _listen(tasks: Connection, inbox: queue.SimpleQueue[tuple[int, Any] | None]) -> None:
+def _listen(tasks: Connection, inbox: queue.SimpleQueue[tuple[list[int], int, Any] | None]) -> None:
     with contextlib.suppress(EOFError, OSError):
         while True:
             inbox.put(pickle.loads(tasks.recv_bytes()))
     inbox.put(None)
 
 
-def _failure(run: int, error: Exception) -> bytes:
+def _failure(error: Exception) -> bytes:
     trace = traceback.format_exc()
     try:
-        answer = pickle.dumps((run, None, error, trace))
+        answer = pickle.dumps((None, error, trace))
         pickle.loads(answer)
     except Exception:  # not every exception survives pickling
-        answer = pickle.dumps((run, None, RuntimeError(f"{type(error).__name__}: {error}"), trace))
+        answer = pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}"), trace))
     return answer

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,17 @@ def test_image() -> None:
     assert image_HWC.shape == (24, 24, 3)
     assert image_HWC.dtype == np.uint8
     assert np.abs(image_HWC.reshape(-1, 3).mean(axis=0) - [200, 128, 55]).max() < 4
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("how", [{"subsampling": 0}, {"subsampling": 2, "progressive": True}, {"quality": 20}])
+def test_jpegs_of_every_kind_have_the_pixels_that_pillow_gives_them(mode: str, how: dict[str, Any]) -> None:
+    noise_HWC = np.random.default_rng(1).integers(0, 256, (37, 51, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise_HWC).convert(mode).save(buffer, "JPEG", **how)
+    image_HWC = decode_image(buffer.getvalue())
+    np.testing.assert_array_equal(image_HWC, np.asarray(Image.open(buffer).convert("RGB")))
+    image_HWC[0, 0] = 0  # and may be written to
 
 
 def test_grey_png_becomes_rgb() -> None:

@@ -254,7 +254,7 @@ def test_errors_of_a_transform_reach_the_caller(make: Callable[..., Loader[Any]]
 def test_results_larger_than_a_pipe_do_not_block(tmp_path: Path) -> None:
     """Both the tasks and the results of these batches are far larger than the buffer of a pipe."""
     reader = DatasetReader(write_dataset(tmp_path, (20_000,)), "train")
-    loader = Loader(reader, LoaderConfig(batch_size=10_000, seed=0, workers=1, decode=False, prefetch=2))
+    loader = Loader(reader, LoaderConfig(batch_size=10_000, seed=0, workers=1, prefetch=2))
     assert [len(batch) for batch in loader] == [10_000, 10_000]
     loader.close()
 
@@ -277,6 +277,35 @@ def test_closing_and_dropping_loaders_leaves_no_thread_and_no_process(
     loader.close()
     assert multiprocessing.active_children() == []
     assert len(numbers(loader)) == 12  # and starts anew when used again
+
+
+def test_bytes_that_are_left_alone_are_read_without_workers(make: Callable[..., Loader[Any]]) -> None:
+    loader = make(decode=False, workers=2)
+    batches = numbers(loader)
+    assert batches == numbers(make())
+    assert multiprocessing.active_children() == []
+    transformed = make(keys_and_epoch, decode=False, workers=1)
+    next(iter(transformed))
+    assert len(multiprocessing.active_children()) == 1
+
+
+def test_arrays_from_workers_stay_as_they_are_and_may_be_written_to(tmp_path: Path) -> None:
+    reader = DatasetReader(write_dataset(tmp_path, (60,), full_sample), "train")
+    config = {"batch_size": 20, "seed": 0, "fields": ("jpg", "flac")}
+    expected = [
+        [sample.fields["flac"][0].copy() for sample in batch] for batch in Loader(reader, LoaderConfig(**config))
+    ]
+    loader = Loader(reader, LoaderConfig(**config, workers=1, prefetch=1))
+    kept = list(loader)
+    for _ in range(3):  # the worker goes on, in other memory than what is kept
+        for batch in loader:
+            batch[0].fields["flac"][0][:] = 7
+    loader.close()
+    assert loader.epoch == 4
+    for batch, waves in zip(kept, expected, strict=True):
+        for sample, wave_T in zip(batch, waves, strict=True):
+            assert (sample.fields["flac"][0] == wave_T).all()
+            assert sample.fields["jpg"].shape == (16, 16, 3)
 
 
 SCRIPT = """
