@@ -242,11 +242,11 @@ def resident(data: Path, workers: int) -> dict[str, list[int]]:
 def memory(folder: Path) -> dict[str, dict[str, list[int]]]:
     """Resident bytes by number of workers."""
     data = many_samples(folder)
-    found = {}
-    for workers in (0, 2):
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            found[str(workers)] = pool.submit(resident, data, workers).result()
-        print(f"memory with {workers} workers: {[round(value / 1e6) for value in found[str(workers)]['all']]} MB")
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        running = {workers: pool.submit(resident, data, workers) for workers in (0, 2)}
+        found = {str(workers): result.result() for workers, result in running.items()}
+    for workers, values in found.items():
+        print(f"memory with {workers} workers: {[round(value / 1e6) for value in values['all']]} MB", flush=True)
     return found
 
 

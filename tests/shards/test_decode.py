@@ -31,6 +31,25 @@ def test_jpegs_of_every_kind_have_the_pixels_that_pillow_gives_them(mode: str, h
     image_HWC[0, 0] = 0  # and may be written to
 
 
+def test_damaged_jpegs_are_taken_or_refused_as_by_pillow() -> None:
+    rng = np.random.default_rng(2)
+    buffer = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(buffer, "JPEG")
+    taken = 0
+    for _ in range(200):
+        data = bytearray(buffer.getvalue())
+        data[rng.integers(650)] ^= 1 << rng.integers(8)  # mostly in the headers
+        try:
+            expected_HWC = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        except OSError:
+            with pytest.raises(ValueError, match="not an image that can be decoded"):
+                decode_image(bytes(data))
+        else:
+            np.testing.assert_array_equal(decode_image(bytes(data)), expected_HWC)
+            taken += 1
+    assert 20 < taken < 180
+
+
 def test_grey_png_becomes_rgb() -> None:
     buffer = io.BytesIO()
     Image.new("L", (3, 2), 77).save(buffer, "PNG")
