@@ -26,6 +26,7 @@ MAX_BLOCKS = 16
 
 _SMALL = 32_768  # bytes for which a block is not worth it
 _ALIGN = 64
+_SPARE = 4  # unused blocks that keep their memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,10 @@ class Sender:
         self._free: list[int] = []
 
     def release(self, blocks: Iterable[int]) -> None:
-        """Use blocks again that the receiver says it is done with."""
+        """Use blocks again that the receiver says it is done with; of those to spare the memory is given back."""
         self._free.extend(blocks)
+        for block in self._free[:-_SPARE]:
+            os.ftruncate(self._files[block], 0)
 
     def pack(self, tag: int, value: Any) -> Parcel:
         """Pickle a value, into a block where it is large and there is memory for one.

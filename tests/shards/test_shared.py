@@ -107,7 +107,15 @@ def test_when_all_blocks_are_held_the_connection_takes_over(ends: tuple[Sender, 
     assert all((array == i).all() for i, array in enumerate(held))
     held[-1][0] = 1
     held.clear()
-    assert sorted(ends[1].done()) == list(range(MAX_BLOCKS))
+    sender, receiver = ends
+    done = receiver.done()
+    assert sorted(done) == list(range(MAX_BLOCKS))
+    sender.release(done)
+    kept = [os.fstat(file).st_size for file in sender._files]
+    assert sum(size > 0 for size in kept) == 4  # the memory of the others is given back
+    for i in range(MAX_BLOCKS):
+        held.append(pass_on(ends, np.full(LARGE, i))[1])
+    assert all((array == i).all() for i, array in enumerate(held))
 
 
 def test_what_has_another_tag_is_let_go(ends: tuple[Sender, Receiver]) -> None:
