@@ -7,13 +7,13 @@ import itertools
 import os
 import threading
 import weakref
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from isal import isal_zlib
 
 from symile_m3.shards.cache import CacheConfig, Lease, ShardCache, open_layout
 from symile_m3.shards.errors import DamagedSampleError, ShardError
@@ -136,7 +136,7 @@ class ShardReader:
                 data = file.read(at, size)
                 if len(data) != size:
                     raise ShardError(f"{index.shard}: ends before byte {at + size:,}: cut off while it is read")
-            if crc32 is not None and zlib.crc32(data) != crc32[m]:
+            if crc32 is not None and isal_zlib.crc32(data) != crc32[m]:
                 raise DamagedSampleError(index.shard, self.key(i), f"the bytes of its {member} were altered")
             members[member] = data
         return members
@@ -170,7 +170,7 @@ class ShardReader:
     def _check_header(self, block: bytes, i: int, m: int, size: int) -> None:
         index, member = self.index, self.index.members[m]
         if index.header_crc32 is not None:
-            if zlib.crc32(block) != index.header_crc32[i, m]:
+            if isal_zlib.crc32(block) != index.header_crc32[i, m]:
                 reason = f"{member}: its header in the tar is not the one indexed (altered or replaced)"
                 raise DamagedSampleError(index.shard, self.key(i), reason)
             return
