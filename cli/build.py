@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from symile_m3.cli.options import DataOption, JsonOption, OverwriteOption, SeedOption, WorkersOption
+from symile_m3.cli.options import DatasetOption, JsonOption, OverwriteOption, SeedOption, WorkersOption, shown_root
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -57,7 +57,7 @@ def build(
         int,
         typer.Option("--classes", metavar="N|all", parser=class_count, help="Classes, drawn from those usable."),
     ] = 250,
-    data: DataOption = DATA,
+    data: DatasetOption = DATA,
     seed: SeedOption = 0,
     workers: WorkersOption = None,
     train: Annotated[int, typer.Option("--train", help="Training samples.", rich_help_panel=_SAMPLES)] = 20_000,
@@ -132,6 +132,10 @@ def build(
 
     Jobs of an array share one --data directory and need not run at the same time. The one that makes the
     last shard completes the dataset; so does the command without --rank, which makes what is missing.
+
+    With a URL that can be written, such as s3://bucket/m3, each shard is made in the cache directory, uploaded
+    and removed there. Interrupted, the build goes on from any machine. Jobs on machines with a cache each make
+    the images and clips anew; XDG_CACHE_HOME names a directory that they share.
     """
     from symile_m3.build import usable_classes
     from symile_m3.cli.output import command, show
@@ -157,7 +161,7 @@ def build(
         seed=seed,
     )
     result, seconds = run_build(data, config, work=work, overwrite=overwrite)
-    following = f"Next: {command('train', data=(data, DATA))}"
+    following = f"Next: {command('train', data=(shown_root(data), str(DATA)))}"
     if result.missing:
         following = (
             f"{len(result.missing)} shards of other ranks are still missing. The rank that makes the last one "
@@ -170,7 +174,7 @@ def build(
     )
 
 
-def run_build(data: Path, config: PlanConfig, *, work: WorkConfig, overwrite: bool) -> tuple[BuildResult, float]:
+def run_build(data: Path | str, config: PlanConfig, *, work: WorkConfig, overwrite: bool) -> tuple[BuildResult, float]:
     """Build with progress on standard error; the result and the seconds it took."""
     from symile_m3.build import build as build_dataset
     from symile_m3.cli.progress import open_progress
@@ -179,13 +183,13 @@ def run_build(data: Path, config: PlanConfig, *, work: WorkConfig, overwrite: bo
     began = time.monotonic()
     result = build_dataset(data, config, work=work, overwrite=overwrite, progress=progress)
     if result.missing and not result.built:
-        progress.say(f"{data}: the shards of this rank are there: nothing to do")
+        progress.say(f"{shown_root(data)}: the shards of this rank are there: nothing to do")
     elif not result.built:
-        progress.say(f"{data} is complete: nothing to do (--overwrite builds it anew)")
+        progress.say(f"{shown_root(data)} is complete: nothing to do (--overwrite builds it anew)")
     return result, time.monotonic() - began
 
 
-def figures(result: BuildResult, data: Path, seconds: float) -> dict[str, Any]:
+def figures(result: BuildResult, data: Path | str, seconds: float) -> dict[str, Any]:
     """What `build --json` writes."""
     from symile_m3.plan import SPLITS
 
@@ -193,7 +197,7 @@ def figures(result: BuildResult, data: Path, seconds: float) -> dict[str, Any]:
     config = plan.config
     bounds = {"text_only": 1 / config.words, "audio_only": 1 / config.classes} if config.text == "disjoint" else {}
     return {
-        "data": str(data),
+        "data": shown_root(data),
         "fingerprint": plan.fingerprint,
         "languages": list(config.languages),
         "words": config.words,
@@ -212,7 +216,7 @@ def figures(result: BuildResult, data: Path, seconds: float) -> dict[str, Any]:
     }
 
 
-def summary(result: BuildResult, data: Path, seconds: float) -> RenderableType:
+def summary(result: BuildResult, data: Path | str, seconds: float) -> RenderableType:
     """What came out, as a small table."""
     from symile_m3.cli.output import duration, size
     from symile_m3.cli.tables import facts
@@ -227,7 +231,7 @@ def summary(result: BuildResult, data: Path, seconds: float) -> RenderableType:
         ("distinct clips", f"{values['clips']:,}"),
         ("samples", f"{samples}; split by {values['split_by']}"),
         (
-            "on disk",
+            "on disk" if isinstance(data, Path) else "stored",
             f"{size(values['bytes'])} in {values['shards']} shards, {values['shards_built']} made now",
         ),
         ("time", duration(seconds)),
@@ -237,4 +241,4 @@ def summary(result: BuildResult, data: Path, seconds: float) -> RenderableType:
             ("text alone", f"1/{values['words']} = {values['bounds']['text_only']:.4g} at best (exact)"),
             ("audio alone", f"1/{values['classes']} = {values['bounds']['audio_only']:.4g} at best (exact)"),
         ]
-    return facts(str(data), rows)
+    return facts(shown_root(data), rows)

@@ -43,7 +43,17 @@ def output_path(text: str) -> Path:
     return path
 
 
-DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="Directory of the dataset.")]
+def local_root(text: str) -> Path:
+    """A directory, for commands that take no URL."""
+    from symile_m3.shards.urls import local_path, shown
+
+    path = local_path(text)
+    if path is None:
+        raise typer.BadParameter(f"{shown(text)}: this command takes a directory, not a URL")
+    return path
+
+
+DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", parser=local_root, help="Directory of the dataset.")]
 
 
 def dataset_root(text: str) -> Path | str:
@@ -51,6 +61,13 @@ def dataset_root(text: str) -> Path | str:
     from symile_m3.shards.urls import is_url
 
     return text if is_url(text) else Path(text)
+
+
+def shown_root(root: Path | str) -> str:
+    """A directory or URL as it may be shown: without user, password and query."""
+    from symile_m3.shards.urls import is_url, shown
+
+    return shown(str(root)) if is_url(root) else str(root)
 
 
 DatasetOption = Annotated[

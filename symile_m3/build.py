@@ -8,23 +8,21 @@ bytes are the same whatever was interrupted and however many workers there were.
 from __future__ import annotations
 
 import contextlib
-import errno
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from symile_m3.card import CROISSANT, write_card
 from symile_m3.engines import Engine, WorkConfig, open_engine, settle
-from symile_m3.errors import BuildError, PlanError, ShardError, UsageError
+from symile_m3.errors import BuildError, PlanError, UsageError
 from symile_m3.images import drawable_classes, open_image_pool
 from symile_m3.lexicon import Lexicon, open_lexicon
 from symile_m3.mediastore import check_media, distinct_media, make_media
-from symile_m3.plan import SPLITS, Plan, PlanConfig, load_plan, save_plan
+from symile_m3.place import Place, Shard
+from symile_m3.plan import SPLITS, Plan, PlanConfig
 from symile_m3.progress import NoProgress, Progress
-from symile_m3.shardjob import Media, ShardJob, describe, finished_shards
-from symile_m3.shards import DatasetIndex, DatasetLayout, shard_name, sweep
+from symile_m3.shardjob import Media, describe
+from symile_m3.shards import DatasetIndex, RetryConfig, ShardInfo, shard_name
 from symile_m3.speech import open_clip_pool
+from symile_m3.storeplace import open_place
 
 __all__ = ["BuildResult", "build", "choose_lexicon", "describe", "usable_classes"]
 
@@ -74,103 +72,15 @@ def _forbidden(lexicon: Lexicon) -> dict[str, frozenset[str]]:
     }
 
 
-def _check_directory(layout: DatasetLayout) -> None:
-    """Raise PlanError or UsageError if the directory holds anything but a dataset or the start of one."""
-    root = layout.root
-    if root.exists() and not root.is_dir():
-        raise UsageError(f"--data {root}: is a file; name a directory")
-    if not layout.meta.is_dir() and root.exists() and any(root.iterdir()):
-        raise PlanError(f"--data {root}: holds other files and no dataset; name an empty or a new directory")
-
-
-def _clear(layout: DatasetLayout) -> None:
-    """Remove the dataset, but not the lock; its plan last, so that what is left is known for what it is.
-
-    Raises:
-        PlanError: the disk does not allow it.
-    """
-    rest = sorted(path for path in layout.meta.iterdir() if path not in (layout.plan, _lock(layout)))
-    try:
-        for path in (layout.data, layout.readme, layout.root / CROISSANT, *rest, layout.plan):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-    except OSError as error:
-        raise PlanError(
-            f"{layout.root}: the dataset there cannot be removed ({error.strerror}); name another directory with --data"
-        ) from error
-
-
-def _plan_there(layout: DatasetLayout, config: PlanConfig) -> Plan | None:
-    """The plan in the directory if it is of this configuration; None where there is none.
-
-    Raises:
-        PlanError: it is of another configuration, and which differences.
-    """
-    if not layout.plan.exists():
-        return None
-    plan = load_plan(layout.plan)
-    differences = config.differences(plan.config)
-    if differences:
-        raise PlanError(
-            f"{layout.root} holds a dataset of another plan: {'; '.join(differences)}. "
-            "Name another directory with --data, or give --overwrite to build in its place"
-        )
-    return plan
-
-
-def _lock(layout: DatasetLayout) -> Path:
-    return layout.meta / "lock"
-
-
-@contextlib.contextmanager
-def _at_work(layout: DatasetLayout, work: WorkConfig) -> Iterator[None]:
-    """Hold the dataset's lock, which the system releases when the process ends, however it ends.
-
-    A build alone holds it alone. Ranks hold it together, and each a lock of its own besides.
-    """
-    with contextlib.ExitStack() as held:
-        if work.world > 1:
-            held.enter_context(_locked(layout, _lock(layout), shared=True))
-            own = layout.meta / f"lock-{work.rank}-of-{work.world}"
-            held.enter_context(_locked(layout, own))
-        else:
-            held.enter_context(_locked(layout, _lock(layout)))
-        yield
-
-
-@contextlib.contextmanager
-def _locked(layout: DatasetLayout, path: Path, *, shared: bool = False) -> Iterator[None]:
-    import fcntl
-
-    try:
-        layout.meta.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")  # read and write: network file systems want the one or the other
-    except OSError as error:
-        raise PlanError(
-            f"{layout.root}: cannot be written ({error.strerror}); name another directory with --data"
-        ) from error
-    with file:
-        try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise PlanError(
-                    f"{path}: the file system refuses locks ({error.strerror}); name a directory on another"
-                ) from error
-            raise PlanError(f"{layout.root}: another build is at work there; wait for it to end") from error
-        yield
-
-
 def build(
-    root: Path,
+    root: Path | str,
     config: PlanConfig,
     *,
     workers: int | None = None,
     work: WorkConfig | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    retry: RetryConfig | None = None,
 ) -> BuildResult:
     """Build the dataset of `config` under `root`, or finish an interrupted build of it.
 
@@ -179,64 +89,86 @@ def build(
     none has to run at the same time. The rank that finds all shards made writes the card and the index; so
     does a build without ranks, of all that is still missing.
 
+    Into a store (`root` is a URL) shards are uploaded as they are made; see `symile_m3.storeplace`.
+
     Args:
+        root: the dataset's directory, or a URL that fsspec can write to.
         workers: processes, in place of those of `work`.
         work: how the build is worked off; by default one process a CPU of this machine.
         overwrite: remove a dataset that is there first.
+        retry: how failures of a store are tried again.
 
     Raises:
         UsageError: the configuration cannot be met, such as more classes than there are.
         PlanError: the directory holds something else, or cannot be written.
+        ShardError: the URL is refused, or the store cannot be read or written.
         SourceError: an image or clip cannot be made.
         BuildError: shards could not be made; all others have been.
     """
     progress = progress or NoProgress()
     work = work or WorkConfig()
     work = replace(work, workers=workers or work.workers)
-    layout = DatasetLayout(root)
+    place = open_place(root, retry=retry)
     if overwrite and work.world > 1:
         raise UsageError("--overwrite with --rank would remove what other ranks make; remove the directory beforehand")
-    _check_directory(layout)
-    if overwrite or not layout.plan.exists():
+    place.check()
+    if overwrite or not place.has_plan():
         # What cannot be built leaves the directory as it is.
         open_clip_pool(config.speech, clips=config.clips, seed=config.seed)
         choose_lexicon(config, NoProgress())
-    with _at_work(layout, work):
+    with place.at_work(work):
         if overwrite:
-            _clear(layout)
-        plan = _plan_there(layout, config)
-        if work.world == 1:
-            _sweep(layout)
-        finished = finished_shards(layout, plan) if plan else {}
-        shards = [(split, i) for split in SPLITS for i in range(_shards(config, split))]
-        jobs = [shard for shard in shards[work.rank :: work.world] if shard not in finished]
+            place.clear()
+        plan = place.plan(config)
+        finished = place.finished(plan) if plan else {}
+        counts = {split: -(-config.sizes[split] // config.shard_samples) for split in SPLITS}
+        names = {(split, i): shard_name(split, i, counts[split]) for split in SPLITS for i in range(counts[split])}
+        jobs = [shard for shard in list(names)[work.rank :: work.world] if shard not in finished]
+        place.begin(work, [names[shard] for shard in jobs])
         if jobs:
+            if str(place.layout.root) != place.root:
+                progress.say(f"{place.root}: made in {place.layout.root}, and uploaded shard by shard")
             with open_engine(work) as engine:
-                plan, media = _plan_and_media(layout, config, plan, engine, work, progress)
-                _write_shards(layout, plan, media, jobs, engine, work, progress)
-            finished = finished_shards(layout, plan)
+                _check_engine(engine, place)
+                plan, media = _plan_and_media(place, config, plan, engine, work, progress)
+                made = _write_shards(place, plan, media, jobs, engine, work, progress)
+            finished = place.finished(plan, {**finished, **made})
         if plan is None:
-            raise PlanError(f"rank {work.rank} of {work.world} has no shard to make: there are {len(shards)}")
+            raise PlanError(f"rank {work.rank} of {work.world} has no shard to make: there are {len(names)}")
+        lost = [names[shard] for shard in jobs if shard not in finished]
+        if lost:
+            raise BuildError(
+                f"{place.root}: {len(lost)} shards were made and cannot be found, such as {lost[0]}; "
+                "run the same command again: it makes only what is missing"
+            )
         index = DatasetIndex(
-            name=root.resolve().name,
+            name=place.name,
             fingerprint=plan.fingerprint,
-            shards=[finished[shard] for shard in shards if shard in finished],
+            shards=[finished[shard] for shard in names if shard in finished],
         )
-        missing = tuple(shard_name(*shard, plan.shard_count(shard[0])) for shard in shards if shard not in finished)
-        if not missing and (jobs or not _complete(layout, index)):
-            _complete_dataset(layout, plan, index)
+        missing = tuple(name for shard, name in names.items() if shard not in finished)
+        if not missing and (jobs or not place.is_complete(index)):
+            place.complete(plan, index)
+        place.leave(complete=not missing)
     return BuildResult(plan=plan, index=index, built=len(jobs), missing=missing)
 
 
+def _check_engine(engine: Engine, place: Place) -> None:
+    """Raise PlanError where other machines of a cluster do not see the directory that a build works in."""
+    blind = engine.blind(place.layout.meta)
+    if blind:
+        raise PlanError(f"--engine ray: {place.layout.root} is not to be seen on {', '.join(blind)}; {place.advice}")
+
+
 def _write_shards(
-    layout: DatasetLayout,
+    place: Place,
     plan: Plan,
     media: Media,
-    jobs: list[tuple[str, int]],
+    jobs: list[Shard],
     engine: Engine,
     work: WorkConfig,
     progress: Progress,
-) -> None:
+) -> dict[Shard, ShardInfo]:
     """Make these shards, whatever becomes of some of them.
 
     Raises:
@@ -246,12 +178,11 @@ def _write_shards(
     # A rank shows its own share; a build alone shows the dataset, with what was there.
     there = sum(plan.config.sizes.values()) - sum(sizes.values()) if work.world == 1 else 0
     failed: dict[str, str] = {}
-    made = 0
+    made: dict[Shard, ShardInfo] = {}
     with progress.task("Writing shards", there + sum(sizes.values()), "samples", done=there) as task:
-        job = ShardJob(layout=layout, fingerprint=plan.fingerprint, media=media)
         outcomes = settle(
             engine,
-            job,
+            place.job(plan, media),
             jobs,
             retries=work.retries,
             wait_s=work.retry_wait_s,
@@ -259,8 +190,8 @@ def _write_shards(
         )
         with contextlib.closing(outcomes):
             for outcome in outcomes:
-                if outcome.error is None:
-                    made += 1
+                if outcome.result is not None:
+                    made[outcome.task] = outcome.result
                     task.advance(sizes[outcome.task])
                 else:
                     split, i = outcome.task
@@ -268,46 +199,17 @@ def _write_shards(
                     last = outcome.error
     if failed:
         names = ", ".join(sorted(failed)[:3]) + (f" and {len(failed) - 3} more" if len(failed) > 3 else "")
-        untried = len(jobs) - made - len(failed)
+        untried = len(jobs) - len(made) - len(failed)
         rest = f"; {untried} more were not tried after that" if untried else ""
         raise BuildError(
             f"{len(failed)} of {len(jobs)} shards could not be made: {names} ({next(iter(failed.values()))}){rest}; "
             "run the same command again: it makes only what is missing"
         ) from last
-
-
-def _complete_dataset(layout: DatasetLayout, plan: Plan, index: DatasetIndex) -> None:
-    """Write what is written last, and remove what only a build needs. Two ranks at once do no harm."""
-    write_card(layout, plan, index)
-    index.save(layout.index)  # last: it says that the dataset is complete
-    shutil.rmtree(layout.pool, ignore_errors=True)
-    for lock in layout.meta.glob("lock-*"):
-        lock.unlink(missing_ok=True)
-    _sweep(layout)
-
-
-def _sweep(layout: DatasetLayout) -> None:
-    for directory in (layout.root, layout.data, layout.meta, layout.done, layout.pool, layout.pool / ".symile"):
-        sweep(directory)
-
-
-def _complete(layout: DatasetLayout, index: DatasetIndex) -> bool:
-    """Whether the files that are written last are there."""
-    try:
-        there = DatasetIndex.load(layout.index)
-    except ShardError:
-        return False
-    return (there.fingerprint, tuple(there.shards)) == (index.fingerprint, tuple(index.shards)) and all(
-        path.exists() for path in (layout.readme, layout.root / CROISSANT)
-    )
-
-
-def _shards(config: PlanConfig, split: str) -> int:
-    return -(-config.sizes[split] // config.shard_samples)
+    return made
 
 
 def _plan_and_media(
-    layout: DatasetLayout,
+    place: Place,
     config: PlanConfig,
     plan: Plan | None,
     engine: Engine,
@@ -320,10 +222,10 @@ def _plan_and_media(
     clip_pool = open_clip_pool(config.speech, clips=config.clips, seed=config.seed, forbidden=_forbidden(lexicon))
     share = (work.rank, work.world)
     image_recipes, images = make_media(
-        image_pool, "images", lexicon.class_keys, layout.pool, engine=engine, share=share, progress=progress
+        image_pool, "images", lexicon.class_keys, place.layout.pool, engine=engine, share=share, progress=progress
     )
     clip_recipes, clips = make_media(
-        clip_pool, "clips", lexicon.languages, layout.pool, engine=engine, share=share, progress=progress
+        clip_pool, "clips", lexicon.languages, place.layout.pool, engine=engine, share=share, progress=progress
     )
     if plan is None:
         distinct_images, image_notes = distinct_media(image_recipes, images, "images")
@@ -331,13 +233,13 @@ def _plan_and_media(
         for note in image_notes + clip_notes:
             progress.say(note)
         plan = Plan(config=config, lexicon=lexicon, images=distinct_images, clips=distinct_clips)
-        there = _plan_there(layout, config)  # another rank's
+        there = place.plan(config)  # another rank's
         if there is not None and there.fingerprint != plan.fingerprint:
             raise PlanError(
-                f"{layout.plan}: another rank has made another plan of the same configuration (another version of "
+                f"{place.root}: another rank has made another plan of the same configuration (another version of "
                 "symile-m3 or of a source on its machine?); remove the directory and build with one version"
             )
-        save_plan(plan, layout.plan)
+        place.put_plan(plan)
     else:
         check_media(plan.images, images)
         check_media(plan.clips, clips)

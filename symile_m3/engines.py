@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from symile_m3.errors import PlanError, UsageError
@@ -66,6 +67,10 @@ class Engine(Protocol):
         """
         ...
 
+    def blind(self, path: Path) -> list[str]:
+        """The machines on which a file or directory of this machine is not to be seen."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class LocalEngine:
@@ -81,6 +86,10 @@ class LocalEngine:
         self, function: Callable[[T], R], tasks: Sequence[T], *, apart: bool = False
     ) -> Generator[Outcome[T, R], None, None]:
         return attempt_parallel(function, tasks, self.workers, apart=apart)
+
+    def blind(self, path: Path) -> list[str]:
+        """None: there is one machine."""
+        return []
 
 
 @contextlib.contextmanager

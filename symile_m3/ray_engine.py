@@ -10,6 +10,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from symile_m3.errors import MissingDependencyError, SymileM3Error
@@ -53,6 +54,31 @@ class RayEngine:
         finally:
             for reference in pending:
                 ray.cancel(reference, force=True)
+
+    def blind(self, path: Path) -> list[str]:
+        """See `Engine.blind`. A machine that cannot be asked counts as blind."""
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        exists: Any = ray.remote(num_cpus=0, max_retries=0)(os.path.exists)
+        remote = ray.util.client.ray.is_connected()  # this machine is not of the cluster
+        here = None if remote else ray.get_runtime_context().get_node_id()
+        others = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != here]
+        asked = [
+            exists.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+                str(path.absolute())
+            )
+            for node in others
+        ]
+        blind = []
+        for node, reference in zip(others, asked, strict=True):
+            try:
+                seen = bool(ray.get(reference, timeout=60))
+            except ray.exceptions.RayError:
+                seen = False
+            if not seen:
+                blind.append(str(node["NodeManagerHostname"]))
+        return blind
 
 
 def _outcome(ray: Any, reference: Any, task: T) -> Outcome[T, Any]:

@@ -138,6 +138,16 @@ def every_shard(plan: Plan) -> list[tuple[str, int]]:
     return [(split, i) for split in SPLITS for i in range(plan.shard_count(split))]
 
 
+def marked_shard(marker: bytes, fingerprint: str) -> ShardInfo | None:
+    """The shard that a marker, by its content, says is complete; None if it is of another plan.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is no marker.
+    """
+    content = json.loads(marker)
+    return ShardInfo(**content["shard"]) if content["fingerprint"] == fingerprint else None
+
+
 def finished_shards(layout: DatasetLayout, plan: Plan) -> dict[tuple[str, int], ShardInfo]:
     """The shards that are complete: a marker of this plan, and a tar and sidecar of the right size."""
     finished = {}
@@ -148,10 +158,9 @@ def finished_shards(layout: DatasetLayout, plan: Plan) -> dict[tuple[str, int], 
         if layout.marker(name).name not in marked:
             continue
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            marker = json.loads(layout.marker(name).read_text(encoding="utf-8"))
-            info = ShardInfo(**marker["shard"])
+            info = marked_shard(layout.marker(name).read_bytes(), plan.fingerprint)
             if (
-                marker["fingerprint"] == plan.fingerprint
+                info is not None
                 and layout.shard(name).stat().st_size == info.filesize
                 and layout.sidecar(name).exists()
             ):

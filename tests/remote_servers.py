@@ -8,10 +8,11 @@ import socket
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -185,6 +186,72 @@ def proxying(port: int) -> Iterator[Proxy]:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         thread.join()
+
+
+@dataclass
+class S3Server:
+    """moto's S3, with the bucket `bucket`.
+
+    Attributes:
+        refuse: how many of the next PUT requests for a key that ends so are answered with status 500.
+        puts: the keys of what was stored, in order.
+        on_put: called with the key of each PUT request that is not refused, before anything is stored.
+    """
+
+    refuse: dict[str, int] = field(default_factory=dict)
+    puts: list[str] = field(default_factory=list)
+    on_put: Callable[[str], object] | None = None
+    url: str = ""
+
+
+@contextlib.contextmanager
+def serving_s3() -> Iterator[S3Server]:
+    """Serve an empty bucket while the block lasts, and have s3fs talk to it."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    server = S3Server()
+    backend: Any = DomainDispatcherApplication(create_backend_app)
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        if environ["REQUEST_METHOD"] != "PUT":
+            return backend(environ, start_response)
+        key = environ["PATH_INFO"].removeprefix("/bucket").removeprefix("/")
+        ending = next((ending for ending, count in server.refuse.items() if count and key.endswith(ending)), None)
+        if ending is not None:
+            server.refuse[ending] -= 1
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            start_response("500 Internal Server Error", [("Content-Length", "0")])
+            return []
+        if server.on_put is not None:
+            server.on_put(key)
+
+        def answer(status: str, *rest: Any) -> Any:
+            if status.startswith("200"):
+                server.puts.append(key)
+            return start_response(status, *rest)
+
+        return backend(environ, answer)
+
+    class Quiet(WSGIRequestHandler):
+        def log(self, type: str, message: str, *args: object) -> None:
+            pass
+
+    http = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
+    server.url = f"http://127.0.0.1:{http.server_port}"
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        with s3_endpoint(server.url):
+            import s3fs
+
+            s3fs.S3FileSystem().mkdir("bucket")
+            server.puts.clear()
+            yield server
+    finally:
+        http.shutdown()
+        thread.join()
+        http.server_close()
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from remote_servers import serving_s3
 
 from symile_m3.build import build
 from symile_m3.engines import HOPELESS, Engine, LocalEngine, WorkConfig, settle
@@ -134,10 +135,10 @@ def test_who_may_be_at_work_together(half: Path) -> None:
 
 @pytest.fixture(scope="module")
 def ray_here() -> Iterator[Engine]:
-    """A cluster of this process; builds that ask for Ray use it."""
+    """A cluster of this process, which knows the way to a bucket; builds that ask for Ray use it."""
     from symile_m3.ray_engine import open_ray
 
-    with open_ray(2) as engine:
+    with serving_s3(), open_ray(2) as engine:
         yield engine
 
 
@@ -145,6 +146,21 @@ def test_ray_gives_the_same_bytes(ray_here: Engine, whole: Path, tmp_path: Path)
     result = build(tmp_path / "data", CONFIG, work=WorkConfig(engine="ray", workers=2))
     assert (result.built, result.missing) == (12, ())
     assert content(tmp_path / "data") == content(whole)
+
+
+def test_ray_uploads_the_same_bytes(
+    ray_here: Engine, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fsspec
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert ray_here.blind(tmp_path / "none") == []  # there are no other machines
+    result = build("s3://bucket/data", CONFIG, work=WorkConfig(engine="ray", workers=2))
+    assert (result.built, result.missing) == (12, ())
+    fs = fsspec.filesystem("s3")
+    stored = {path.removeprefix("bucket/data/"): fs.cat_file(path) for path in fs.find("bucket/data")}
+    del stored[".symile/index.json"]
+    assert {**stored, ".symile/lock": b""} == content(whole)
 
 
 def test_ray_reports_failures_and_dead_processes(ray_here: Engine, tmp_path: Path) -> None:
