@@ -51,7 +51,7 @@ DONE = f"{META}/done"
 PLAN = f"{META}/plan.json"
 INDEX = f"{META}/index.json"
 _REQUESTS = 16  # at a time, where many small ones are to be made
-_TEMP = re.compile(r".+\.(tar|idx\.npz|tar\.json)\.tmp-[0-9a-f]{8}")
+_TEMP = re.compile(r"(.+\.(tar|idx\.npz|tar\.json)\.tmp|probe)-[0-9a-f]{8}")
 
 
 def open_place(root: Path | str, *, retry: RetryConfig | None = None) -> Place:
@@ -191,7 +191,7 @@ class StorePlace(Place):
             layout = DatasetLayout(Path(scratch))
             write_card(layout, plan, index)
             index.save(layout.index)
-            for folder in (DATA, DONE, META):  # what uploads left that were killed, where stores show them
+            for folder in (DATA, DONE, META):  # what killed builds left
                 left = [f"{folder}/{name}" for name in self.storage.list(folder) if _TEMP.fullmatch(name)]
                 _many(self.storage.remove, left)
             for name in ("README.md", CROISSANT, INDEX):  # the index last: it says that the dataset is complete

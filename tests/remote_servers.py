@@ -7,6 +7,7 @@ import re
 import socket
 import threading
 import time
+import urllib.request
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -233,6 +234,10 @@ def serving_s3() -> Iterator[S3Server]:
 
         return backend(environ, answer)
 
+    def reset(url: str) -> None:
+        """moto keeps its buckets in this process, whichever server they were made through."""
+        urllib.request.urlopen(f"{url}/moto-api/reset", data=b"").close()
+
     class Quiet(WSGIRequestHandler):
         def log(self, type: str, message: str, *args: object) -> None:
             pass
@@ -245,10 +250,12 @@ def serving_s3() -> Iterator[S3Server]:
         with s3_endpoint(server.url):
             import s3fs
 
+            reset(server.url)
             s3fs.S3FileSystem().mkdir("bucket")
             server.puts.clear()
             yield server
     finally:
+        reset(server.url)
         http.shutdown()
         thread.join()
         http.server_close()

@@ -191,6 +191,22 @@ def test_a_given_cluster_is_used_and_left_running(whole: Path, tmp_path: Path, m
     head.communicate(b"\n", timeout=60)
 
 
+@pytest.mark.slow
+def test_machines_that_do_not_see_the_directory_are_named(tmp_path: Path) -> None:
+    script = (
+        "import os, sys; from pathlib import Path; from ray.cluster_utils import Cluster\n"
+        "from symile_m3.ray_engine import open_ray\n"
+        "cluster = Cluster(initialize_head=True, head_node_args={'num_cpus': 1, 'include_dashboard': False})\n"
+        "cluster.add_node(num_cpus=1)\n"
+        "os.environ['RAY_ADDRESS'] = cluster.address\n"
+        "with open_ray(None) as engine:\n"
+        "    print(*(len(engine.blind(Path(sys.argv[1]) / name)) for name in ('.', 'none')))\n"
+        "cluster.shutdown()"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["0 1"], done.stderr
+
+
 class Flaky:
     """10 times the task; 2 fails once, 3 always; 5 kills its process, if `deadly`."""
 

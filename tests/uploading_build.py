@@ -1,4 +1,4 @@
-"""A build to be killed from outside: `uploading_build.py DIR|URL WORKERS`."""
+"""A build to be killed from outside: `uploading_build.py DIR|URL`."""
 
 from __future__ import annotations
 
@@ -14,4 +14,4 @@ CONFIG = PlanConfig(
 SHARDS = 28
 
 if __name__ == "__main__":
-    build(sys.argv[1], CONFIG, work=WorkConfig(workers=int(sys.argv[2])))
+    build(sys.argv[1], CONFIG, work=WorkConfig(workers=1))
