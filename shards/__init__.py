@@ -17,8 +17,6 @@ This package knows the format and nothing else: no class names, no models, no to
 `StreamingDataset`, a dataset for PyTorch's DataLoader, which imports torch when it is first asked for.
 A dataset may also be a URL (`s3://bucket/m3`, `https://host/m3`): its shards then come through a cache on
 the local disk, whole and checked, and everything else is as before.
-
-This package knows the format and nothing else: no class names, no models, no torch.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -32,7 +30,7 @@ from symile_m3.shards.errors import DamagedSampleError, ShardError, SymileM3Erro
 from symile_m3.shards.foreign import ALIASES, ForeignReader
 from symile_m3.shards.foreign_index import default_index_dir
 from symile_m3.shards.index import DatasetIndex, ShardIndex, ShardInfo
-from symile_m3.shards.layout import MEMBERS, SPLITS, DatasetLayout, shard_name, sidecar_path, split_of
+from symile_m3.shards.layout import MEMBERS, SPLITS, DatasetLayout, shard_name, shard_place, sidecar_path, split_of
 from symile_m3.shards.loader import Loader, LoaderConfig
 from symile_m3.shards.missing import missing_mask
 from symile_m3.shards.order import epoch_order, rank_share
@@ -89,6 +87,7 @@ __all__ = [
     "rank_share",
     "replacing",
     "shard_name",
+    "shard_place",
     "sidecar_path",
     "split_of",
     "sweep",

@@ -130,6 +130,18 @@ class Blend:
         s, j = self._locate(i)
         return self.sources[s].read(j, fields)
 
+    def prefetch(self, numbers: Sequence[int] | npt.NDArray[np.int64]) -> None:
+        """Have those sources that can fetch their part of these samples ahead, each in this order."""
+        fetching = [(s, source.prefetch) for s, source in enumerate(self.sources) if hasattr(source, "prefetch")]
+        if not fetching:
+            return
+        numbers_N = np.asarray(numbers, np.int64)
+        source_N = np.searchsorted(self._ends, numbers_N, side="right")
+        for s, prefetch in fetching:
+            own = numbers_N[source_N == s] - (self._ends[s] - len(self.sources[s]))
+            if len(own):
+                prefetch(own)
+
     def epoch_order(self, seed: int, epoch: int, *, window: int, shuffle: bool) -> Order:
         """The samples of an epoch in order, shape (epoch_size,).
 

@@ -6,6 +6,9 @@ The root lives here because `symile_m3.shards` imports nothing of the rest of th
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 
 class SymileM3Error(Exception):
     """Every error this package raises on purpose: one line saying what, where, and what to do."""
@@ -13,6 +16,12 @@ class SymileM3Error(Exception):
 
 class ShardError(SymileM3Error):
     """A shard, its index or its directory is missing, malformed or not what its record says."""
+
+
+def cannot_read(path: Path, error: OSError) -> ShardError:
+    """What is said when the system does not give a file to read."""
+    advice = " (give readers a smaller max_open, or raise `ulimit -n`)" if error.errno == errno.EMFILE else ""
+    return ShardError(f"{path}: cannot be read: {error.strerror}{advice}")
 
 
 class DamagedSampleError(ShardError):

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from symile_m3.shards.atomic import write_bytes, write_text
-from symile_m3.shards.errors import ShardError
+from symile_m3.shards.errors import ShardError, cannot_read
 from symile_m3.shards.layout import DATA, sidecar_path
 from symile_m3.shards.tar import BLOCK, padded, parse_header
 
@@ -123,7 +123,7 @@ class DatasetIndex:
         except FileNotFoundError:
             raise ShardError(f"{path}: no dataset here (build one first)") from None
         except OSError as error:
-            raise ShardError(f"{path}: cannot be read: {error.strerror}") from error
+            raise cannot_read(path, error) from error
         return cls.parse(data, path)
 
     @classmethod
@@ -217,7 +217,7 @@ class ShardIndex:
                         raise ValueError(f"{header.name}: entries of type {header.kind!r} are not supported")
                     at = end
         except OSError as error:
-            raise ShardError(f"{tar}: cannot be read: {error.strerror}") from error
+            raise cannot_read(tar, error) from error
         except ValueError as error:
             raise ShardError(f"{tar.name}: not a whole WebDataset tar: {error} ({_REBUILD})") from None
         if not rows:
@@ -250,7 +250,7 @@ class ShardIndex:
         try:
             filesize = tar.stat().st_size
         except OSError as error:
-            raise ShardError(f"{tar}: cannot be read: {error.strerror}") from error
+            raise cannot_read(tar, error) from error
         if not sidecar.exists():
             index = cls.scan(tar)
             with contextlib.suppress(ShardError):  # a dataset on a read-only disk is still readable
@@ -297,6 +297,9 @@ class ShardIndex:
         """
         try:
             stored = path.read_bytes()
+        except OSError as error:
+            raise cannot_read(path, error) from error
+        try:
             with np.load(io.BytesIO(stored), allow_pickle=False) as content:
                 if any(entry.compress_type != zipfile.ZIP_STORED for entry in content.zip.infolist()):
                     raise ValueError("it is compressed")  # so that no small file becomes large arrays

@@ -30,6 +30,15 @@ def shard_name(split: str, i: int, n: int) -> str:
     return f"{split}-{i:05d}-of-{n:05d}.tar"
 
 
+def shard_place(name: str) -> tuple[str, int, int] | None:
+    """What `shard_name` was given to make a file name: split, number, count; None where it is not one of ours."""
+    match = _SHARD_NAME.fullmatch(name)
+    if match is None or match["split"] not in SPLITS:
+        return None
+    split, i, n = match["split"], int(match["i"]), int(match["n"])
+    return (split, i, n) if i < n and shard_name(split, i, n) == name else None
+
+
 def split_of(name: str) -> str | None:
     """The split in a shard's file name, or None where the name is not one of ours."""
     match = _SHARD_NAME.fullmatch(name)

@@ -18,6 +18,7 @@ from symile_m3.shards.reader import Source
 from symile_m3.shards.workers import WorkerPool, run_in_thread
 
 _STATE_VERSION = 1
+_TELLINGS = 16  # times that a source is told what comes next, while a window of samples is read
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,12 +168,15 @@ class Loader(Generic[T]):
             start=start,
             drop_last=config.drop_last,
         )
+        tell = self._teller(order) if part == 0 else _tell_nobody
+        tell(start)
         results = self._results([(share, epoch) for share in shares[part::parts]])
         try:
             for turn, made in enumerate(results):
                 self.bad_samples.update(made.bad)
                 step = turn * parts + part + 1
                 self._consumed = min(len(order), start + step * config.batch_size * config.world)
+                tell(self._consumed)
                 yield made.batch
                 if iteration != self._iteration:
                     raise RuntimeError("the loader has begun a newer iteration or moved to another epoch")
@@ -258,6 +262,23 @@ class Loader(Generic[T]):
             "window": self.config.window if shuffle else None,
         }
 
+    def _teller(self, order: Order) -> Callable[[int], None]:
+        """Tells the source, where it wants to know, which samples come next: told by a loader how many of an
+        order have been consumed, at most once a batch, and `_TELLINGS` times a window."""
+        prefetch = getattr(self.source, "prefetch", None)
+        if prefetch is None:
+            return _tell_nobody
+        window = self.config.window
+        due = 0
+
+        def tell(consumed: int) -> None:
+            nonlocal due
+            if due <= consumed < len(order):
+                due = consumed + max(1, window // _TELLINGS)
+                prefetch(order[consumed : consumed + window])
+
+        return tell
+
     def _results(self, tasks: list[tuple[Order, int]]) -> Generator[Made[T], None, None]:
         if self.config.workers == 0 or not self._make.computes:
             return run_in_thread(self._make, tasks, self.config.prefetch)
@@ -265,3 +286,7 @@ class Loader(Generic[T]):
             self._pool = WorkerPool(self._make, self.config.workers)
             weakref.finalize(self, self._pool.close)
         return self._pool.run(tasks, self.config.prefetch)
+
+
+def _tell_nobody(consumed: int) -> None:
+    """For sources that fetch nothing ahead."""

@@ -6,7 +6,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from symile_m3.shards.errors import ShardError
 from symile_m3.shards.index import ShardInfo
 
 _THREADS = 4
@@ -16,7 +15,7 @@ class Prefetcher:
     """Does things ahead of their need, in a few background threads that end when there is nothing to do.
 
     Args:
-        action: done with each item. A ShardError is left to whoever needs the item and meets it again.
+        action: done with each item. An error is left to whoever needs the item and meets it again.
         threads: how many at a time.
     """
 
@@ -49,7 +48,7 @@ class Prefetcher:
                 item = self._queue.popleft()
             try:
                 self._action(item)
-            except ShardError:
+            except Exception:  # of whatever kind: a thread that ended here would leave its place taken
                 pass
             finally:
                 with self._lock:

@@ -16,13 +16,14 @@ import numpy.typing as npt
 from isal import isal_zlib
 
 from symile_m3.shards.cache import CacheConfig, Lease, ShardCache, open_layout
-from symile_m3.shards.errors import DamagedSampleError, ShardError
+from symile_m3.shards.errors import DamagedSampleError, ShardError, cannot_read
 from symile_m3.shards.index import DatasetIndex, ShardIndex, ShardInfo
 from symile_m3.shards.prefetch import Prefetcher
 from symile_m3.shards.tar import BLOCK, parse_header, usual_header
 
-MAX_OPEN = 256
-"""Shards open at a time, by default; each takes a file descriptor and its index, about 100 bytes a sample."""
+MAX_OPEN = 128
+"""Shards open at a time, by default: two windows of an order. Each takes a file descriptor, two where it came
+through the cache, and its index, about 100 bytes a sample. Many systems allow a process 1,024 descriptors."""
 
 MAX_MEMBER_BYTES = 1 << 28
 """Length of a member that is read, at most, by default: 256 MiB."""
@@ -150,7 +151,7 @@ class ShardReader:
             file = _File(self.path)
             filesize = os.fstat(file.fd).st_size
         except OSError as error:
-            raise ShardError(f"{self.path}: cannot be read: {error.strerror}") from error
+            raise cannot_read(self.path, error) from error
         if filesize != self.index.filesize:
             raise _wrong_size(self.index.shard, filesize, self.index.filesize)
         self._file = file
@@ -203,7 +204,7 @@ class _File:
         try:
             return os.pread(self.fd, size, at)
         except OSError as error:
-            raise ShardError(f"{self.path}: cannot be read: {error.strerror}") from error
+            raise cannot_read(self.path, error) from error
 
     def __del__(self) -> None:
         if self.fd >= 0:
@@ -262,7 +263,7 @@ class DatasetReader:
             try:
                 filesize = path.stat().st_size
             except OSError as error:
-                raise ShardError(f"{path}: cannot be read: {error.strerror}") from error
+                raise cannot_read(path, error) from error
             if filesize != shard.filesize:
                 raise _wrong_size(shard.name, filesize, shard.filesize)
         self._renew()
@@ -312,24 +313,32 @@ class DatasetReader:
     def prefetch(self, numbers: Sequence[int] | npt.NDArray[np.int64]) -> None:
         """Fetch the shards of these samples in the background, in this order, as far as the cache has room.
 
-        At most a quarter of the cache is asked for at a time. Does nothing for a local dataset.
+        At most a quarter of the cache is asked for at a time, and nothing once the shards of the samples before
+        take half of it, so that what comes later does not drive out what is needed first. Does nothing for a
+        local dataset.
         """
         if self._cache is None or not len(numbers):
             return
         if self._pid != os.getpid():
             self._renew()
         found, first = np.unique(np.searchsorted(self._ends, np.asarray(numbers), side="right"), return_index=True)
-        room = self._cache.config.max_bytes // 4
+        limit = self._cache.config.max_bytes
+        asked = needed = 0  # bytes: of shards to fetch, and of all shards up to here
         wanted: list[ShardInfo] = []
         for s in found[np.argsort(first)].tolist():
+            size = self.shards[s].filesize
+            needed += size
+            if needed > max(size, limit // 2):
+                break
             if s not in self._open and not self._cache.has(self.shards[s]):
-                room -= self.shards[s].filesize
-                if room < 0 and wanted:
+                asked += size
+                if wanted and asked > limit // 4:
                     break
                 wanted.append(self.shards[s])
         if wanted:
-            if self._ahead is None:
-                self._ahead = Prefetcher(self._cache.fetch)
+            with self._lock:  # a loader asks from two threads
+                if self._ahead is None:
+                    self._ahead = Prefetcher(self._cache.fetch)
             self._ahead.submit(wanted)
 
     def close(self) -> None:

@@ -132,7 +132,7 @@ class StreamingDataset(IterableDataset[T], Generic[T]):
         if epoch is None or batches is None or epoch < 0:
             raise ValueError(f"give both an epoch and a number of batches, not {epoch} and {batches}")
         step = self.config.batch_size * self.config.world
-        start, size = self._start(epoch), len(self._loader.order(epoch))
+        start, size = self._start(epoch), int(self._loader.state_dict()["samples"])
         if not 0 <= batches <= -(-(size - start) // step):
             raise ValueError(f"{batches} batches cannot have been taken of the {size - start} samples from {start} on")
         return self._loader.state_dict() | {"epoch": epoch, "consumed": min(size, start + batches * step)}

@@ -11,7 +11,7 @@ from typing import Any
 
 from symile_m3.errors import DamagedSampleError, ShardError
 from symile_m3.media import content_id
-from symile_m3.plan import SPLITS, Plan, load_plan
+from symile_m3.plan import Plan, load_plan
 from symile_m3.probes import Fact
 from symile_m3.shardjob import describe
 from symile_m3.shards import (
@@ -21,7 +21,7 @@ from symile_m3.shards import (
     ShardIndex,
     ShardInfo,
     ShardReader,
-    shard_name,
+    shard_place,
     verify_shard,
 )
 
@@ -90,14 +90,9 @@ def _samples(
 ) -> Iterator[str]:
     """Compare the undamaged samples with the plan; what they are is added to `facts`."""
     split = str(info.split)
-    start, stop = next(
-        (
-            plan.shard_range(split, i)
-            for i in range(plan.shard_count(split) if split in SPLITS else 0)
-            if shard_name(split, i, plan.shard_count(split)) == info.name
-        ),
-        (0, 0),
-    )
+    place = shard_place(info.name)
+    planned = place is not None and place[0] == split and place[2] == plan.shard_count(split)
+    start, stop = plan.shard_range(split, place[1]) if place is not None and planned else (0, 0)
     rows = plan.rows(split, start, stop) if stop else None
     words = {
         name: (class_id, language_id)

@@ -192,3 +192,36 @@ def test_samples_know_their_source_and_shard(blend: Blend) -> None:
             blend.read(i)
     with pytest.raises(ValueError, match="seed and epoch"):
         blend.epoch_order(-1, 0, window=5, shuffle=True)
+
+
+class Fetching(Numbers):
+    """A source that writes down what it is told comes next."""
+
+    def __init__(self, sizes: list[int], name: str = "n") -> None:
+        super().__init__(sizes, name)
+        self.told: list[list[int]] = []
+
+    def prefetch(self, numbers: Any) -> None:
+        self.told.append(list(map(int, numbers)))
+
+
+def test_each_source_is_told_its_part_of_what_comes_next() -> None:
+    first, plain, last = Fetching([3]), Numbers([4]), Fetching([2, 3])
+    blend = Blend([first, plain, last], [1, 1, 1])
+    blend.prefetch([11, 0, 5, 7, 2, 8])
+    assert first.told == [[0, 2]]
+    assert last.told == [[4, 0, 1]]
+    blend.prefetch([4])
+    assert (len(first.told), len(last.told)) == (1, 1)
+    Blend([plain], [1]).prefetch([1])
+
+
+def test_a_loader_of_a_blend_tells_its_sources_ahead_of_their_batches() -> None:
+    sources = [Fetching([40]), Fetching([30, 30])]
+    loader = Loader(
+        Blend(sources, [1, 2], epoch_size=60), LoaderConfig(batch_size=6, seed=1, window=32, fields=("txt",))
+    )
+    order = loader.order(0)
+    next(iter(loader))
+    told = [source.told[0] for source in sources]
+    assert told == [[i for i in order[:32] if i < 40], [i - 40 for i in order[:32] if i >= 40]]

@@ -26,6 +26,7 @@ from symile_m3.shards import (
     RetryConfig,
     ShardCache,
     ShardError,
+    ShardInfo,
     ShardReader,
 )
 from symile_m3.shards.prefetch import Prefetcher
@@ -383,6 +384,54 @@ def test_shards_are_fetched_ahead_in_order_and_within_bounds(tmp_path: Path) -> 
     local = DatasetReader(root, "train")
     local.prefetch([0, 3])
     assert local.read(3) == big_sample(3).members
+
+
+def test_what_comes_later_does_not_drive_out_what_is_needed_first(tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "m3", (2,) * 6, big_sample)
+    size = (root / "data" / TAR.format(0, 6)).stat().st_size
+    with serving(root) as server:
+        reader = DatasetReader(server.url, "train", cache=config_of(tmp_path, max_bytes=8 * size))
+        for s in range(3):
+            reader.read(2 * s)
+        reader.prefetch(range(12))  # half of the cache: the three that are there, and one
+        wait_for(lambda: TAR.format(3, 6) in cached(tmp_path))
+        reader.prefetch(range(12))
+        assert reader._ahead is None or not reader._ahead._known
+        assert cached(tmp_path) == [TAR.format(s, 6) for s in range(4)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_has_shards_fetched_before_a_batch_needs_them(tmp_path: Path, workers: int) -> None:
+    root = write_dataset(tmp_path / "m3", (4,) * 4, small_sample)
+    with serving(root) as server:
+        reader = DatasetReader(server.url, "train", cache=config_of(tmp_path))
+        config = LoaderConfig(batch_size=2, seed=0, shuffle=False, window=8, workers=workers, prefetch=1)
+        loader = Loader(reader, config)
+        batches = iter(loader)
+        for _ in range(3):  # samples 0 to 5; 6 to 13 are told
+            next(batches)
+        wait_for(lambda: TAR.format(3, 4) in cached(tmp_path))
+        assert sum(len(batch) for batch in batches) == 10
+        loader.close()
+        assert [len(server.gets(TAR.format(s, 4))) for s in range(4)] == [1, 1, 1, 1]
+
+
+def test_an_error_of_any_kind_leaves_the_fetching_threads_at_work() -> None:
+    done: list[str] = []
+
+    def act(info: ShardInfo) -> None:
+        if info.name != "last":
+            raise OSError("the disk is gone")
+        done.append(info.name)
+
+    def shard(name: str) -> ShardInfo:
+        return ShardInfo(name=name, split="train", nsamples=1, filesize=1, sha256="")
+
+    ahead = Prefetcher(act, threads=1)
+    ahead.submit([shard("a"), shard("b")])
+    wait_for(lambda: ahead._running == 0)
+    ahead.submit([shard("last")])
+    wait_for(lambda: done == ["last"])
 
 
 def test_what_fails_ahead_is_told_when_it_is_needed(tmp_path: Path) -> None:

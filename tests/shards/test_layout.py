@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from symile_m3.shards import DatasetLayout, shard_name, sidecar_path, split_of
+from symile_m3.shards import DatasetLayout, shard_name, shard_place, sidecar_path, split_of
 
 
 def test_names() -> None:
@@ -15,6 +15,18 @@ def test_names() -> None:
     assert split_of("val-00000-of-00002.tar") == "val"
     assert split_of("other-00000-of-00002.tar") is None
     assert split_of("laion.tar") is None
+
+
+@pytest.mark.parametrize("place", [("train", 0, 16), ("test", 123456, 200000), ("val", 99999, 100000)])
+def test_a_name_tells_its_place(place: tuple[str, int, int]) -> None:
+    assert shard_place(shard_name(*place)) == place
+
+
+@pytest.mark.parametrize(
+    "name", ["dev-00000-of-00001.tar", "train-00002-of-00002.tar", "train-000000-of-00002.tar", "laion.tar"]
+)
+def test_a_name_that_is_not_ours_tells_none(name: str) -> None:
+    assert shard_place(name) is None
 
 
 @pytest.mark.parametrize(("split", "i", "n"), [("dev", 0, 1), ("train", 1, 1), ("train", -1, 1)])

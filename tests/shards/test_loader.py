@@ -354,3 +354,38 @@ def _running(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return status.rpartition(")")[2].split()[0] not in "ZX"
+
+
+class Told(DatasetReader):
+    """A reader that writes down what it is told comes next, by whom."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, "train")
+        self.told: list[list[int]] = []
+
+    def prefetch(self, numbers: Any) -> None:
+        if threading.current_thread() is threading.main_thread():  # the thread that makes batches tells of its own
+            self.told.append([int(i) for i in numbers])
+
+
+@pytest.mark.parametrize(("window", "every"), [(20, 4), (64, 4), (640, 40)])
+def test_a_source_is_told_the_next_window_at_most_once_a_batch(tmp_path: Path, window: int, every: int) -> None:
+    reader = Told(write_dataset(tmp_path, SIZES))
+    loader: Loader[Any] = Loader(reader, LoaderConfig(batch_size=4, seed=5, window=window, drop_last=False))
+    order = [int(i) for i in loader.order(0)]
+    for batches, batch in enumerate(loader, start=1):
+        ahead = {i for told in reader.told for i in told}
+        assert {sample.index for sample in batch} <= ahead
+        assert len(reader.told) <= batches + 1
+    assert reader.told == [order[at : at + window] for at in range(0, 50, every)]
+
+
+def test_a_resumed_epoch_is_told_from_where_it_goes_on_and_by_one_part_only(tmp_path: Path) -> None:
+    reader = Told(write_dataset(tmp_path, SIZES))
+    loader: Loader[Any] = Loader(reader, LoaderConfig(batch_size=4, seed=5, window=20))
+    order = [int(i) for i in loader.order(0)]
+    loader.load_state_dict(loader.state_dict() | {"consumed": 12})
+    next(iter(loader))
+    assert reader.told == [order[12:32], order[16:36]]
+    next(loader.part(1, 2))
+    assert len(reader.told) == 2

@@ -162,6 +162,32 @@ def test_threads_share_a_reader_whose_shards_come_and_go(tmp_path: Path) -> None
     assert wrong == []
 
 
+FILES = """
+import pathlib, resource, sys
+from symile_m3.shards import Blend, DatasetReader, ShardError
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[2]),) * 2)
+root = pathlib.Path(sys.argv[1])
+blend = Blend([DatasetReader(root, "train") for _ in range(4)], [1] * 4)
+try:
+    print(len([blend.read(i) for i in range(len(blend))]))
+except ShardError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "printed"),
+    [(1024, "560\n"), (100, "Too many open files (give readers a smaller max_open")],
+)
+def test_a_blend_of_many_shards_keeps_within_the_usual_limit_of_open_files(
+    tmp_path: Path, limit: int, printed: str
+) -> None:
+    root = write_dataset(tmp_path, (1,) * 140)
+    command = [sys.executable, "-c", FILES, str(root), str(limit)]
+    assert printed in subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
 MEMORY = """
 import pathlib, sys
 from symile_m3.shards import DatasetReader, Loader, LoaderConfig

@@ -222,6 +222,14 @@ class Asking(StreamingDataset[Any]):
         return (self.state_dict() for _ in super().__iter__())
 
 
+def test_saying_a_state_draws_no_order(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = make(root)
+    monkeypatch.setattr(Loader, "order", None)  # it takes a second for ten million samples
+    assert dataset.state_dict(epoch=1, batches=13)["consumed"] == 50
+    with pytest.raises(ValueError, match="14 batches cannot"):
+        dataset.state_dict(epoch=1, batches=14)
+
+
 def test_a_worker_refuses_to_say_a_state_it_cannot_know(root: Path) -> None:
     dataset = Asking(DatasetReader(root, "train"), LoaderConfig(**CONFIG))
     assert next(iter(through(dataset, 0)))["consumed"] == 4
