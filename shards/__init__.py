@@ -34,8 +34,9 @@ from symile_m3.shards.layout import MEMBERS, SPLITS, DatasetLayout, shard_name, 
 from symile_m3.shards.loader import Loader, LoaderConfig
 from symile_m3.shards.missing import missing_mask
 from symile_m3.shards.order import epoch_order, rank_share
-from symile_m3.shards.reader import DatasetReader, ShardReader, Source
+from symile_m3.shards.reader import DatasetReader, Source
 from symile_m3.shards.retry import RetryConfig
+from symile_m3.shards.shard_reader import ShardReader
 from symile_m3.shards.storage import Storage, open_storage
 from symile_m3.shards.urls import is_url, local_path
 from symile_m3.shards.verify import Problem, verify_shard

@@ -29,7 +29,7 @@ from symile_m3.shards.atomic import write_bytes
 from symile_m3.shards.download import PART, download
 from symile_m3.shards.errors import ShardError
 from symile_m3.shards.index import DatasetIndex, ShardInfo
-from symile_m3.shards.layout import DATA, META, DatasetLayout
+from symile_m3.shards.layout import DATA, META, DatasetLayout, cache_directory
 from symile_m3.shards.retry import RetryConfig
 from symile_m3.shards.storage import RemoteStorage
 from symile_m3.shards.urls import local_path, url_name
@@ -40,8 +40,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def _default_directory() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(home) if Path(home).is_absolute() else Path.home() / ".cache") / "symile-m3" / "shards"
+    return cache_directory() / "shards"
 
 
 def _default_max_bytes() -> int:

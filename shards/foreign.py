@@ -24,8 +24,9 @@ from symile_m3.shards.errors import ShardError
 from symile_m3.shards.foreign_index import open_foreign
 from symile_m3.shards.index import ShardIndex
 from symile_m3.shards.layout import MEMBERS
-from symile_m3.shards.reader import MAX_MEMBER_BYTES, MAX_OPEN, ShardReader
+from symile_m3.shards.reader import MAX_OPEN
 from symile_m3.shards.scan import DAMAGE, Findings
+from symile_m3.shards.shard_reader import MAX_MEMBER_BYTES, ShardReader
 from symile_m3.shards.tar_list import list_tars
 from symile_m3.shards.verify import Problem
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from symile_m3.shards.errors import ShardError
 from symile_m3.shards.index import ShardIndex
-from symile_m3.shards.layout import sidecar_path
+from symile_m3.shards.layout import cache_directory, sidecar_path
 from symile_m3.shards.scan import Findings, scan_tar
 from symile_m3.shards.verify import Problem
 
@@ -22,8 +22,7 @@ _SCAN_VERSION = 1
 
 def default_index_dir() -> Path:
     """Where indexes go that cannot lie beside their tars: `symile-m3/indexes` in the user's cache directory."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "symile-m3" / "indexes"
+    return cache_directory() / "indexes"
 
 
 def open_foreign(path: Path, index_dir: Path | None = None) -> tuple[ShardIndex, Findings]:

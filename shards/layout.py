@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,3 +121,9 @@ class DatasetLayout:
     def marker(self, name: str) -> Path:
         """The file that says the shard of this name is complete."""
         return self.done / f"{name}.json"
+
+
+def cache_directory() -> Path:
+    """This program's part of the user's cache: `symile-m3` under `$XDG_CACHE_HOME`, or under `~/.cache`."""
+    home = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (home if home.is_absolute() else Path.home() / ".cache") / "symile-m3"

@@ -16,7 +16,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 ENGINES = ("local", "ray")
-HOPELESS = 20  # failures one after the other, with no task done in between
+FAILURES_IN_A_ROW = 20  # failures one after the other, with no task done in between
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,7 +135,7 @@ def settle(
         in_a_row = 0
         for apart in (False, True):
             chosen = [task for task, risk in zip(left, risky, strict=True) if risk is apart]
-            if not chosen or in_a_row >= HOPELESS:
+            if not chosen or in_a_row >= FAILURES_IN_A_ROW:
                 continue
             with contextlib.closing(engine.attempt(function, chosen, apart=apart)) as outcomes:
                 for outcome in outcomes:
@@ -144,9 +144,9 @@ def settle(
                         yield outcome
                     else:
                         failed.append(outcome)
-                    if in_a_row >= HOPELESS:
+                    if in_a_row >= FAILURES_IN_A_ROW:
                         break
-        if round_ == retries or in_a_row >= HOPELESS or not failed:
+        if round_ == retries or in_a_row >= FAILURES_IN_A_ROW or not failed:
             yield from failed
             return
         if say is not None:

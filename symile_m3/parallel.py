@@ -22,7 +22,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 DIED = "a worker process died, perhaps for want of memory; run the same command again, with fewer --workers"
-HOPELESS = 3  # worker processes dead one after the other, with no task done in between
+DEATHS_IN_A_ROW = 3  # worker processes dead one after the other, with no task done in between
 
 
 def available_cpus() -> int:
@@ -172,7 +172,7 @@ def attempt_parallel(
                         deaths = 0
                         yield future.result()
         deaths += broken
-        if deaths >= HOPELESS:
+        if deaths >= DEATHS_IN_A_ROW:
             raise SymileM3Error(DIED)
 
 

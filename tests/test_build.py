@@ -10,13 +10,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from process_groups import wait_until_gone
 
 from symile_m3.build import BuildResult, build, choose_lexicon, describe, usable_classes
 from symile_m3.engines import WorkConfig
@@ -144,14 +144,7 @@ def killed(root: Path, workers: int, phase: str, count: int) -> None:
     command = [sys.executable, str(HERE / "interrupted_build.py"), str(root), str(workers), phase, str(count)]
     process = subprocess.Popen(command, start_new_session=True)
     assert process.wait(timeout=60) == -signal.SIGKILL
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            os.killpg(process.pid, 0)
-        except ProcessLookupError:
-            return
-        assert time.monotonic() < deadline, "workers outlive the build"
-        time.sleep(0.02)
+    wait_until_gone(process.pid)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from remote_servers import serving_s3
 
 from symile_m3.build import build
-from symile_m3.engines import HOPELESS, Engine, LocalEngine, WorkConfig, settle
+from symile_m3.engines import FAILURES_IN_A_ROW, Engine, LocalEngine, WorkConfig, settle
 from symile_m3.errors import BuildError, PlanError, ShardError, SymileM3Error, UsageError
 from symile_m3.mediastore import MediaStore, make_media
 from symile_m3.parallel import Outcome, attempt, attempt_parallel
@@ -269,7 +269,7 @@ def die(task: int) -> int:
 
 def test_nothing_is_tried_for_ever() -> None:
     outcomes = list(settle(LocalEngine(1), fail, range(1000), retries=5))
-    assert len(outcomes) == HOPELESS  # as on a full disk
+    assert len(outcomes) == FAILURES_IN_A_ROW  # as on a full disk
     (outcome,) = settle(LocalEngine(1), refuse, [1], retries=5, wait_s=60.0)  # stays wrong
     assert isinstance(outcome.error, PlanError)
     with pytest.raises(SymileM3Error, match="a worker process died"):

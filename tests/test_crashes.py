@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from process_groups import wait_until_gone
 
 HERE = Path(__file__).parent
 SHARDS = 48
@@ -21,18 +22,6 @@ SHARDS = 48
 def start(root: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, str(HERE / "crashing_build.py"), str(root), "2"]
     return subprocess.Popen(command, start_new_session=True)
-
-
-def gone(process: subprocess.Popen[bytes]) -> None:
-    """Wait until the workers have ended too."""
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            os.killpg(process.pid, 0)
-        except ProcessLookupError:
-            return
-        assert time.monotonic() < deadline, "workers outlive the build"
-        time.sleep(0.01)
 
 
 def finished(root: Path) -> dict[str, tuple[int, int, int]]:
@@ -71,7 +60,7 @@ def kill_and_go_on(folder: Path, kills: int, seed: int) -> None:
             (os.killpg if group else os.kill)(process.pid, signal.SIGKILL)
             status = process.wait()
             killed += 1
-        gone(process)
+        wait_until_gone(process.pid)
         after = finished(root)
         assert {name: after.get(name) for name in before} == before  # nothing finished is made again
         assert len(list((root / "data").glob("*.tar"))) - len(after) // 2 <= 2  # but what two workers were at
