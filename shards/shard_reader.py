@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from isal import isal_zlib
+import numpy as np
+import numpy.typing as npt
+from isal.isal_zlib import crc32
 
 from symile_m3.shards.errors import DamagedSampleError, ShardError, cannot_read
 from symile_m3.shards.index import ShardIndex
@@ -50,14 +53,14 @@ class ShardReader:
         self.check = check
         self.max_member_bytes = max_member_bytes
         self._columns = {member: m for m, member in enumerate(self.index.members)}
-        self._suffixes = [f".{member}".encode() for member in self.index.members]
         self._file: _File | None = None
+        self._spans: dict[tuple[str, ...], _Spans] = {}
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_file": None}
+        return self.__dict__ | {"_file": None, "_spans": {}}
 
     def key(self, i: int) -> str:
         """The key of sample `i`."""
@@ -79,35 +82,52 @@ class ShardReader:
         index = self.index
         if not 0 <= i < len(index):
             raise IndexError(f"{index.shard}: sample {i} of {len(index)}")
+        wanted = index.members if fields is None else tuple(fields)
+        spans = self._spans.get(wanted)
+        if spans is None:
+            spans = self._spans[wanted] = _Spans.of(index, wanted, self.max_member_bytes)
+        start, span, header_crc32, *places = spans.rows[i].tolist()
+        if not span:
+            return self._read_apart(i, fields)
+        file = self._open() if self._file is None else self._file
+        # One read for all; a file cut off gives less, and then says where.
+        block = file.read(start, span)
+        if len(block) != span:
+            return self._read_apart(i, fields)
+        if crc32(block[:BLOCK]) != header_crc32:
+            self._check_header(block[:BLOCK], i, spans.first)
+        members: dict[str, bytes] = {}
+        checked = self.check and index.crc32 is not None
+        for member, begin, end, wanted_crc32 in zip(wanted, places[::3], places[1::3], places[2::3], strict=True):
+            data = members[member] = block[begin:end]
+            if checked and crc32(data) != wanted_crc32:
+                raise self._altered(i, member)
+        return members
+
+    def _read_apart(self, i: int, fields: Sequence[str] | None) -> dict[str, bytes]:
+        """The members of a sample one by one: where they lie far apart, or something is wrong with it."""
+        index = self.index
         offsets, sizes = index.offsets[i].tolist(), index.sizes[i].tolist()
         if fields is None:
             fields = [member for member, at in zip(index.members, offsets, strict=True) if at >= 0]
         columns = [self._column(i, member, offsets, sizes) for member in fields]
         if not columns:
             return {}
-        first, last = min(columns), max(columns)  # in our tars they lie in this order
-        start = offsets[first] - BLOCK
-        span = offsets[last] + sizes[last] - start
         file = self._open() if self._file is None else self._file
-        # one read where the members lie together; a file cut off gives less
-        together = file.read(start, span) if BLOCK <= span <= _SPAN else b""
-        block = together[:BLOCK] if together else file.read(start, BLOCK)
-        self._check_header(block, i, first, sizes[first])
-        crc32 = index.crc32[i].tolist() if self.check and index.crc32 is not None else None
+        first = min(columns, key=offsets.__getitem__)
+        self._check_header(file.read(offsets[first] - BLOCK, BLOCK), i, first)
         members: dict[str, bytes] = {}
         for member, m in zip(fields, columns, strict=True):
             at, size = offsets[m], sizes[m]
-            begin = at - start
-            if begin >= BLOCK and begin + size <= len(together):
-                data = together[begin : begin + size]
-            else:
-                data = file.read(at, size)
-                if len(data) != size:
-                    raise ShardError(f"{index.shard}: ends before byte {at + size:,}: cut off while it is read")
-            if crc32 is not None and isal_zlib.crc32(data) != crc32[m]:
-                raise DamagedSampleError(index.shard, self.key(i), f"the bytes of its {member} were altered")
-            members[member] = data
+            data = members[member] = file.read(at, size)
+            if len(data) != size:
+                raise ShardError(f"{index.shard}: ends before byte {at + size:,}: cut off while it is read")
+            if self.check and index.crc32 is not None and crc32(data) != index.crc32[i, m]:
+                raise self._altered(i, member)
         return members
+
+    def _altered(self, i: int, member: str) -> DamagedSampleError:
+        return DamagedSampleError(self.index.shard, self.key(i), f"the bytes of its {member} were altered")
 
     def close(self) -> None:
         """Let go of the file; the next read opens it anew."""
@@ -135,14 +155,14 @@ class ShardReader:
             raise DamagedSampleError(index.shard, self.key(i), reason)
         return m
 
-    def _check_header(self, block: bytes, i: int, m: int, size: int) -> None:
-        index, member = self.index, self.index.members[m]
+    def _check_header(self, block: bytes, i: int, m: int) -> None:
+        index, member, size = self.index, self.index.members[m], int(self.index.sizes[i, m])
         if index.header_crc32 is not None:
-            if isal_zlib.crc32(block) != index.header_crc32[i, m]:
+            if crc32(block) != index.header_crc32[i, m]:
                 reason = f"{member}: its header in the tar is not the one indexed (altered or replaced)"
                 raise DamagedSampleError(index.shard, self.key(i), reason)
             return
-        name = bytes(index.keys[i]) + self._suffixes[m]
+        name = bytes(index.keys[i]) + f".{member}".encode()
         if len(name) <= 100 and block == usual_header(name, size):
             return
         try:
@@ -156,6 +176,47 @@ class ShardReader:
                 self.key(i),
                 f"the tar holds {found} where {self.key(i)}.{member}, {size:,} bytes, is expected",
             )
+
+
+@dataclass(frozen=True, slots=True)
+class _Spans:
+    """Where the same members of every sample of a shard lie, worked out for all of them at once.
+
+    Attributes:
+        rows: one a sample: first byte and length of what is read (0 where the members are read apart), CRC-32 of
+            the header it begins with, then begin and end in what is read, and CRC-32, of each member asked for.
+        first: column of the member whose header comes first.
+    """
+
+    rows: npt.NDArray[np.int64]
+    first: int
+
+    @classmethod
+    def of(cls, index: ShardIndex, fields: Sequence[str], max_member_bytes: int) -> _Spans:
+        columns = [index.members.index(member) for member in fields if member in index.members]
+        rows = np.zeros((len(index), 3 + 3 * len(fields)), np.int64)
+        if not fields or len(columns) < len(fields):
+            return cls(rows, 0)
+        first = min(columns)  # in our tars they lie in this order
+        begins, sizes = index.offsets[:, columns], index.sizes[:, columns]
+        start = index.offsets[:, first] - BLOCK
+        span = (begins + sizes).max(axis=1) - start
+        plain = (begins.min(axis=1) == index.offsets[:, first]) & (begins.min(axis=1) >= 0)
+        plain &= (span <= _SPAN) & (sizes.max(axis=1) <= max_member_bytes)
+        if index.header_crc32 is not None:
+            headers = index.header_crc32[:, first].tolist()
+        else:
+            suffix, keys = f".{index.members[first]}".encode(), index.keys.tolist()
+            headers = [
+                crc32(usual_header(key + suffix, size))
+                for key, size in zip(keys, index.sizes[:, first].tolist(), strict=True)
+            ]
+        rows[:, 0], rows[:, 1], rows[:, 2] = start, np.where(plain, span, 0), headers
+        rows[:, 3::3] = begins - start[:, None]
+        rows[:, 4::3] = begins - start[:, None] + sizes
+        if index.crc32 is not None:
+            rows[:, 5::3] = index.crc32[:, columns]
+        return cls(rows, first)
 
 
 class _File:
