@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,9 +55,15 @@ def build(
         typer.Option("--words", min=1, show_default="one a language", help="Words a text, the target word included."),
     ] = None,
     classes: Annotated[
-        int,
-        typer.Option("--classes", metavar="N|all", parser=class_count, help="Classes, drawn from those usable."),
-    ] = 250,
+        int | None,
+        typer.Option(
+            "--classes",
+            metavar="N|all",
+            parser=class_count,
+            show_default="250 of the emoji, all of other sources",
+            help="Classes, drawn from those usable.",
+        ),
+    ] = None,
     data: DatasetOption = DATA,
     seed: SeedOption = 0,
     workers: WorkersOption = None,
@@ -97,6 +104,32 @@ def build(
             rich_help_panel=_SOURCES,
         ),
     ] = "480,40,60",
+    image_size: Annotated[
+        int,
+        typer.Option("--image-size", metavar="PIXELS", help="Shorter side of photographs.", rich_help_panel=_SOURCES),
+    ] = 224,
+    crop: Annotated[
+        str,
+        typer.Option(
+            "--crop",
+            metavar="centre|whole",
+            help="Photographs: cut to a square at the centre, or whole.",
+            rich_help_panel=_SOURCES,
+        ),
+    ] = "centre",
+    images_per_class: Annotated[
+        int | None,
+        typer.Option(
+            "--images-per-class",
+            show_default="all",
+            help="Photographs of a class, at most.",
+            rich_help_panel=_SOURCES,
+        ),
+    ] = None,
+    clip_seconds: Annotated[
+        float,
+        typer.Option("--clip-seconds", help="Longest clip; longer recordings are cut.", rich_help_panel=_SOURCES),
+    ] = 10.0,
     names: Annotated[
         str, typer.Option("--names", metavar="SOURCE", help="Class names: builtin.", rich_help_panel=_SOURCES)
     ] = "builtin",
@@ -137,7 +170,6 @@ def build(
     and removed there. Interrupted, the build goes on from any machine. Jobs on machines with a cache each make
     the images and clips anew; XDG_CACHE_HOME names a directory that they share.
     """
-    from symile_m3.build import usable_classes
     from symile_m3.cli.output import command, show
     from symile_m3.engines import WorkConfig
     from symile_m3.languages import parse_languages
@@ -148,10 +180,14 @@ def build(
     config = PlanConfig(
         languages=languages,
         words=words if words is not None else len(languages),
-        classes=usable_classes(languages, names, images) if classes == ALL else classes,
+        classes=classes or (250 if images == "emoji" and classes is None else max(2, words or len(languages))),
         images=images,
         speech=speech,
         clips=clip_counts(clips),
+        image_size=image_size,
+        crop=crop,
+        images_per_class=images_per_class,
+        clip_seconds=clip_seconds,
         names=names,
         train=train,
         val=val,
@@ -160,6 +196,8 @@ def build(
         text=text,
         seed=seed,
     )
+    if classes == ALL or (classes is None and images != "emoji"):
+        config = replace(config, classes=all_classes(config))
     result, seconds = run_build(data, config, work=work, overwrite=overwrite)
     following = f"Next: {command('train', data=(shown_root(data), str(DATA)))}"
     if result.missing:
@@ -172,6 +210,14 @@ def build(
         figures(result, data, seconds),
         json_to,
     )
+
+
+def all_classes(config: PlanConfig) -> int:
+    """How many classes are usable."""
+    from symile_m3.build import open_images, usable_lexicon
+    from symile_m3.progress import NoProgress
+
+    return len(usable_lexicon(open_images(config), config.names, config.languages, NoProgress()))
 
 
 def run_build(data: Path | str, config: PlanConfig, *, work: WorkConfig, overwrite: bool) -> tuple[BuildResult, float]:

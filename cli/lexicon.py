@@ -23,6 +23,9 @@ def lexicon(
         typer.Option("--category", metavar="NAME", help="Classes of this category only, such as food or food-fruit."),
     ] = None,
     names: Annotated[str, typer.Option("--names", metavar="SOURCE", help="Class names: builtin.")] = "builtin",
+    images: Annotated[
+        str, typer.Option("--images", metavar="SOURCE", help="Images whose classes are meant: emoji.")
+    ] = "emoji",
     check: Annotated[
         bool,
         typer.Option("--check", help="Look for names that are missing, or stand for two classes or two languages."),
@@ -35,10 +38,11 @@ def lexicon(
     anything.
     """
     from symile_m3.errors import UsageError
+    from symile_m3.images import open_image_pool
     from symile_m3.languages import parse_languages
     from symile_m3.lexicon import open_lexicon
 
-    chosen = open_lexicon(names).select_languages(parse_languages(langs))
+    chosen = open_lexicon(names, parse_languages(langs), open_image_pool(images))
     if category is not None:
         keys = [
             key

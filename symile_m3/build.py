@@ -8,13 +8,15 @@ bytes are the same whatever was interrupted and however many workers there were.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from symile_m3.engines import Engine, WorkConfig, open_engine, settle
 from symile_m3.errors import BuildError, PlanError, UsageError
-from symile_m3.images import drawable_classes, open_image_pool
+from symile_m3.images import open_image_pool
 from symile_m3.lexicon import Lexicon, open_lexicon
+from symile_m3.media import ClipPool, ImageOptions, ImagePool, SpeechOptions
 from symile_m3.mediastore import check_media, distinct_media, make_media
 from symile_m3.place import Place, Shard
 from symile_m3.plan import SPLITS, Plan, PlanConfig
@@ -24,7 +26,7 @@ from symile_m3.shards import DatasetIndex, RetryConfig, ShardInfo, shard_name
 from symile_m3.speech import open_clip_pool
 from symile_m3.storeplace import open_place
 
-__all__ = ["BuildResult", "build", "choose_lexicon", "describe", "usable_classes"]
+__all__ = ["BuildResult", "build", "choose_lexicon", "describe", "usable_lexicon"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,26 +46,60 @@ class BuildResult:
     missing: tuple[str, ...] = ()
 
 
-def choose_lexicon(config: PlanConfig, progress: Progress) -> Lexicon:
-    """The classes of a dataset: those with images and unique names in its languages, then drawn by its seed.
+def open_images(config: PlanConfig) -> ImagePool:
+    """The images of a dataset.
 
     Raises:
-        UsageError: fewer are usable than asked for.
+        UsageError, SourceError: see `open_image_pool`.
     """
-    lexicon = open_lexicon(config.names).select_languages(config.languages)
+    options = ImageOptions(
+        seed=config.seed, size_px=config.image_size, crop=config.crop, per_class=config.images_per_class
+    )
+    return open_image_pool(config.images, options)
+
+
+def open_clips(config: PlanConfig, forbidden: Mapping[str, frozenset[str]] | None = None) -> ClipPool:
+    """The clips of a dataset.
+
+    Raises:
+        UsageError, SourceError: see `open_clip_pool`.
+    """
+    options = SpeechOptions(
+        seed=config.seed, clips=config.clips, seconds=config.clip_seconds, forbidden=forbidden or {}
+    )
+    return open_clip_pool(config.speech, options)
+
+
+def usable_lexicon(images: ImagePool, names: str, languages: Sequence[str], progress: Progress) -> Lexicon:
+    """The classes that have images and, in these languages, names that stand for nothing else.
+
+    Raises:
+        UsageError, LexiconError, SourceError: see `open_lexicon` and `ImagePool.classes`.
+    """
+    lexicon = open_lexicon(names, languages, images)
     lexicon, clashes = lexicon.without_clashes()
     for clash in clashes:
         progress.say(f"dropped for its name: {clash}")
-    full, some = drawable_classes(config.images, lexicon.class_keys)
-    return lexicon.select_classes(full if config.classes <= len(full) else some).draw_classes(
-        config.classes, config.seed
-    )
+    counts = images.classes()
+    return lexicon.select_classes([key for key in lexicon.class_keys if key in counts])
 
 
-def usable_classes(config_languages: tuple[str, ...], names: str, images: str) -> int:
-    """How many classes `--classes all` means."""
-    lexicon, _ = open_lexicon(names).select_languages(config_languages).without_clashes()
-    return len(drawable_classes(images, lexicon.class_keys)[1])
+def choose_lexicon(config: PlanConfig, progress: Progress, images: ImagePool | None = None) -> Lexicon:
+    """The classes of a dataset: those usable, of these the ones with most images where they are enough, drawn by
+    its seed.
+
+    Raises:
+        UsageError: fewer are usable than asked for.
+        LexiconError, SourceError: see `usable_lexicon`.
+    """
+    images = images or open_images(config)
+    lexicon = usable_lexicon(images, config.names, config.languages, progress)
+    counts = images.classes()
+    most = max((counts[key] for key in lexicon.class_keys), default=0)
+    full = [key for key in lexicon.class_keys if counts[key] == most]
+    if config.classes <= len(full):
+        lexicon = lexicon.select_classes(full)
+    return lexicon.draw_classes(config.classes, config.seed)
 
 
 def _forbidden(lexicon: Lexicon) -> dict[str, frozenset[str]]:
@@ -114,7 +150,7 @@ def build(
     place.check()
     if overwrite or not place.has_plan():
         # What cannot be built leaves the directory as it is.
-        open_clip_pool(config.speech, clips=config.clips, seed=config.seed)
+        open_clips(config)
         choose_lexicon(config, NoProgress())
     with place.at_work(work):
         if overwrite:
@@ -217,9 +253,9 @@ def _plan_and_media(
     progress: Progress,
 ) -> tuple[Plan, Media]:
     """The plan, made if it is not there, and the media it is made of."""
-    lexicon = plan.lexicon if plan else choose_lexicon(config, progress)
-    image_pool = open_image_pool(config.images, seed=config.seed)
-    clip_pool = open_clip_pool(config.speech, clips=config.clips, seed=config.seed, forbidden=_forbidden(lexicon))
+    image_pool = open_images(config)
+    lexicon = plan.lexicon if plan else choose_lexicon(config, progress, image_pool)
+    clip_pool = open_clips(config, _forbidden(lexicon))
     share = (work.rank, work.world)
     image_recipes, images = make_media(
         image_pool, "images", lexicon.class_keys, place.layout.pool, engine=engine, share=share, progress=progress

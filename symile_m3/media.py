@@ -1,4 +1,8 @@
-"""What pools are made of: recipes for distinct images and clips, and the media they become."""
+"""What pools are made of: recipes for distinct images and clips, and the media they become.
+
+A source of one's own is a class with the methods of `ImagePool` or `ClipPool`, and a function that makes one; see
+`symile_m3.sources`.
+"""
 
 from __future__ import annotations
 
@@ -72,5 +76,88 @@ class Pool(Protocol):
 
         Raises:
             SourceError: it cannot be made; the message names the recipe and why.
+        """
+        ...
+
+
+class ImagePool(Pool, Protocol):
+    """A source of images, which knows the classes it has images of."""
+
+    @property
+    def table(self) -> str:
+        """The built-in table that names its classes, `emoji` or `imagenet`; empty where names must be given."""
+        ...
+
+    def classes(self) -> Mapping[str, int]:
+        """Class key -> number of images, of every class that has enough for the three splits.
+
+        Raises:
+            SourceError: there are none, or the source cannot be read.
+        """
+        ...
+
+    def labels(self) -> Mapping[str, str]:
+        """Class key -> what the source calls the class in English; what translators begin with."""
+        ...
+
+
+class ClipPool(Pool, Protocol):
+    """A source of speech clips."""
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether a program speaks; the dataset's card says so."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageOptions:
+    """What a user decides about images, for the sources that have a choice.
+
+    Attributes:
+        seed: of whatever is drawn, such as which images are for test.
+        size_px: length of the shorter side.
+        crop: `centre` (a square), or `whole` (the whole image).
+        per_class: images a class at most; None for all there are.
+        quality: of the JPEGs, 1 to 100.
+    """
+
+    seed: int = 0
+    size_px: int = 224
+    crop: str = "centre"
+    per_class: int | None = None
+    quality: int = 90
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpeechOptions:
+    """What a user decides about speech, for the sources that have a choice.
+
+    Attributes:
+        seed: of what is said and who says it, or of which recordings are taken.
+        clips: distinct clips a language for train, val and test: as many as are synthesised, or recordings
+            that are taken at most.
+        seconds: longest clip; a longer one is cut.
+        forbidden: language -> names of classes, which no synthesised clip may speak.
+    """
+
+    seed: int = 0
+    clips: tuple[int, int, int] = (480, 40, 60)
+    seconds: float = 10.0
+    forbidden: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+class Translator(Protocol):
+    """A service or program that translates names of classes from English."""
+
+    def translate(self, names: Sequence[str], language: str) -> list[str]:
+        """The names in a language, in their order.
+
+        Args:
+            names: English names, each with a hint to its sense in parentheses where it has several.
+            language: a code of `symile_m3.languages`.
+
+        Raises:
+            SourceError: it cannot translate into this language, or cannot be reached.
         """
         ...

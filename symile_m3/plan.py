@@ -26,7 +26,7 @@ from symile_m3.media import Medium, Recipe
 from symile_m3.seeds import philox_key
 
 SPLITS = ("train", "val", "test")
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +40,10 @@ class PlanConfig:
         images, speech, names: source specs.
         clips: distinct clips a language that a synthesiser makes for train, val and test; sources with
             recordings of their own take what is there.
+        image_size: length of the shorter side of images in pixels, for sources of photographs.
+        crop: "centre" (a square) or "whole", for the same.
+        images_per_class: at most, for the same; None for all.
+        clip_seconds: longest clip; sources of recordings cut longer ones.
         train, val, test: samples a split.
         split_by: "media" (an image or clip is in one split only) or "sample" (the paper's: they recur).
         text: "disjoint" (distractors of distinct languages and classes, other than the target's) or
@@ -55,6 +59,10 @@ class PlanConfig:
     speech: str = "espeak"
     names: str = "builtin"
     clips: tuple[int, int, int] = (480, 40, 60)
+    image_size: int = 224
+    crop: str = "centre"
+    images_per_class: int | None = None
+    clip_seconds: float = 10.0
     train: int
     val: int
     test: int
@@ -86,6 +94,14 @@ class PlanConfig:
                 raise UsageError(f"--{split} {count}: a split has at least one sample")
         if min(self.clips) < 1:
             raise UsageError(f"{self.clips} clips a language: each split needs at least one")
+        if self.crop not in ("centre", "whole"):
+            raise UsageError(f"--crop {self.crop}: give centre or whole")
+        if self.image_size < 16:
+            raise UsageError(f"--image-size {self.image_size}: at least 16 pixels")
+        if self.images_per_class is not None and self.images_per_class < 3:
+            raise UsageError(f"--images-per-class {self.images_per_class}: at least 3, one for each split")
+        if not 0.5 <= self.clip_seconds <= 60:
+            raise UsageError(f"--clip-seconds {self.clip_seconds:g}: from 0.5 to 60 seconds")
         if self.shard_samples < 1:
             raise UsageError(f"{self.shard_samples} samples a shard: at least one is needed")
         if self.seed < 0:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from process_groups import wait_until_gone
 
-from symile_m3.build import BuildResult, build, choose_lexicon, describe, usable_classes
+from symile_m3.build import BuildResult, build, choose_lexicon, describe, open_images, usable_lexicon
 from symile_m3.engines import WorkConfig
 from symile_m3.errors import BuildError, PlanError, ShardError, SourceError, UsageError
 from symile_m3.media import content_id
@@ -350,4 +350,4 @@ def test_classes_are_usable_ones() -> None:
     lexicon = choose_lexicon(config, progress)
     assert len(lexicon) == 400
     assert lexicon.clashes() == []
-    assert usable_classes(("ja", "zh"), "builtin", "emoji") >= 500
+    assert len(usable_lexicon(open_images(config), "builtin", ("ja", "zh"), progress)) >= 500

@@ -13,6 +13,7 @@ from remote_servers import serving_s3
 from symile_m3.build import build
 from symile_m3.engines import FAILURES_IN_A_ROW, Engine, LocalEngine, WorkConfig, settle
 from symile_m3.errors import BuildError, PlanError, ShardError, SymileM3Error, UsageError
+from symile_m3.media import SpeechOptions
 from symile_m3.mediastore import MediaStore, make_media
 from symile_m3.parallel import Outcome, attempt, attempt_parallel
 from symile_m3.plan import PlanConfig, load_plan
@@ -317,7 +318,7 @@ def test_an_altered_medium_is_named(half: Path, tmp_path: Path) -> None:
 
 
 def test_a_pack_made_meanwhile_is_not_made_again(tmp_path: Path) -> None:
-    pool = open_clip_pool("espeak", clips=(100, 2, 2), seed=0)
+    pool = open_clip_pool("espeak", SpeechOptions(clips=(100, 2, 2)))
     kwargs = {"engine": LocalEngine(1), "progress": NoProgress()}
     make_media(pool, "clips", ("en",), tmp_path, share=(1, 2), **kwargs)  # type: ignore[arg-type]
     times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.tar")}

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from symile_m3.errors import SourceError, UsageError
-from symile_m3.images import EmojiPool, drawable_classes, open_image_pool
-from symile_m3.images.emoji import BACKGROUND, CANVAS_PX, VENDORS, available_classes
+from symile_m3.images import EmojiPool, open_image_pool
+from symile_m3.images.emoji import BACKGROUND, CANVAS_PX, VENDORS
 from symile_m3.lexicon import builtin_lexicon
 from symile_m3.media import Recipe
 
@@ -34,8 +34,8 @@ def test_each_class_has_one_drawing_for_val_and_one_for_test(recipes: list[Recip
     for counts in of_class.values():
         assert counts["val"] == counts["test"] == 1
         assert counts["train"] == counts.total() - 2 >= 1
-    full = available_classes()
-    assert all(of_class[key].total() == len(VENDORS) for key in KEYS if key in full)
+    drawn = EmojiPool(seed=0).classes()
+    assert all(of_class[key].total() == drawn[key] for key in KEYS)
 
 
 def test_every_vendor_is_the_test_vendor_of_some_classes(recipes: list[Recipe]) -> None:
@@ -63,14 +63,14 @@ def test_recipes_say_whose_a_drawing_is(recipes: list[Recipe]) -> None:
 
 
 def test_emoji_that_are_not_drawn_by_each_vendor_are_refused() -> None:
-    assert SAME_FILES not in available_classes(2)
+    drawn = EmojiPool(seed=0).classes()
+    assert SAME_FILES not in drawn
     with pytest.raises(SourceError, match=f"class {SAME_FILES}: 1 distinct drawings"):
         EmojiPool(seed=0).recipes([KEYS[0], SAME_FILES])
     with pytest.raises(SourceError, match="class nothing: 0 distinct drawings"):
         EmojiPool(seed=0).recipes(["nothing"])
-    full, some = drawable_classes("emoji", (*KEYS, SAME_FILES))
-    assert some == KEYS
-    assert 400 < len(full) <= len(some)
+    assert set(KEYS) <= set(drawn)
+    assert 400 < sum(drawn[key] == len(VENDORS) for key in KEYS) <= len(KEYS)
 
 
 def test_a_drawing_is_a_jpeg_on_a_light_background(recipes: list[Recipe]) -> None:
@@ -93,5 +93,7 @@ def test_drawings_are_the_same_again_and_distinct(recipes: list[Recipe]) -> None
 
 
 def test_unknown_sources_are_named() -> None:
-    with pytest.raises(UsageError, match="--images clipart: unknown source"):
-        open_image_pool("clipart", seed=0)
+    with pytest.raises(UsageError, match="--images clipart: no such source; known: emoji"):
+        open_image_pool("clipart")
+    with pytest.raises(UsageError, match="--images emoji:x: emoji takes nothing"):
+        open_image_pool("emoji:x")

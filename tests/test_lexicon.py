@@ -7,6 +7,7 @@ import unicodedata
 import pytest
 
 from symile_m3.errors import LexiconError, UsageError
+from symile_m3.images import EmojiPool
 from symile_m3.languages import SETS
 from symile_m3.lexicon import Lexicon, builtin_lexicon, normalise, open_lexicon, parse_table
 
@@ -151,4 +152,4 @@ def test_unknown_languages_and_sources_are_named() -> None:
     with pytest.raises(LexiconError, match="no names in tlh"):
         builtin_lexicon().select_languages(["en", "tlh"])
     with pytest.raises(UsageError, match="--names wordnet: unknown source"):
-        open_lexicon("wordnet")
+        open_lexicon("wordnet", ["el", "en"], EmojiPool(seed=0))

@@ -16,7 +16,7 @@ import soundfile
 
 from symile_m3.errors import SourceError, UsageError
 from symile_m3.languages import LANGUAGES, SETS
-from symile_m3.media import Recipe, content_id
+from symile_m3.media import Recipe, SpeechOptions, content_id
 from symile_m3.speech import EspeakPool, open_clip_pool
 from symile_m3.speech.clip import LEVEL_DBFS, MAX_DURATION_S, PEAK_CEILING_DBFS
 from symile_m3.speech.kana import is_kana
@@ -196,10 +196,12 @@ def test_counts_must_be_positive(split: str) -> None:
 
 def test_open_clip_pool() -> None:
     forbidden = {"en": frozenset({"goat"})}
-    assert open_clip_pool("espeak", seed=4, forbidden=forbidden) == EspeakPool(seed=4, forbidden=forbidden)
-    assert open_clip_pool("espeak", seed=0).suffix == "flac"
+    assert open_clip_pool("espeak", SpeechOptions(seed=4, forbidden=forbidden)) == EspeakPool(
+        seed=4, forbidden=forbidden
+    )
+    assert open_clip_pool("espeak").suffix == "flac"
     with pytest.raises(UsageError, match=r"--speech parrot: .*known: espeak$"):
-        open_clip_pool("parrot", seed=0)
+        open_clip_pool("parrot")
 
 
 def test_unknown_language() -> None:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from symile_m3.images.emoji import EmojiPool
+from symile_m3.media import ImageOptions, ImagePool
+from symile_m3.sources import find_source
 
-from symile_m3.errors import UsageError
-from symile_m3.images.emoji import EmojiPool, available_classes
-from symile_m3.media import Pool
+__all__ = ["SOURCES", "EmojiPool", "open_image_pool"]
 
-__all__ = ["EmojiPool", "drawable_classes", "open_image_pool"]
+SOURCES = {
+    "emoji": "symile_m3.images.emoji:open_emoji",
+}
+"""Name -> function of (argument, `ImageOptions`) that opens the pool."""
 
 
-def open_image_pool(spec: str, *, seed: int) -> Pool:
+def open_image_pool(spec: str, options: ImageOptions | None = None) -> ImagePool:
     """The image pool that `--images` names.
 
     Raises:
-        UsageError: an unknown spec.
+        UsageError: an unknown spec, or one without what it takes.
+        SourceError: the source is not there, or not what it should be.
     """
-    if spec == "emoji":
-        return EmojiPool(seed=seed)
-    raise UsageError(f"--images {spec}: unknown source of images; known: emoji")
-
-
-def drawable_classes(spec: str, class_keys: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The classes the pool has images of: those with its full number first choice, then those with fewer."""
-    open_image_pool(spec, seed=0)
-    full, some = available_classes(), available_classes(3)
-    return tuple(key for key in class_keys if key in full), tuple(key for key in class_keys if key in some)
+    factory, argument = find_source("images", spec, SOURCES)
+    pool: ImagePool = factory(argument, options or ImageOptions())
+    return pool

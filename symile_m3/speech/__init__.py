@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from symile_m3.errors import UsageError
-from symile_m3.media import Pool
+from symile_m3.media import ClipPool, SpeechOptions
+from symile_m3.sources import find_source
 from symile_m3.speech.espeak import EspeakPool
 
-__all__ = ["EspeakPool", "open_clip_pool"]
+__all__ = ["SOURCES", "EspeakPool", "open_clip_pool"]
 
-KNOWN = ("espeak",)
+SOURCES = {
+    "espeak": "symile_m3.speech.espeak:open_espeak",
+}
+"""Name -> function of (argument, `SpeechOptions`) that opens the pool."""
 
 
-def open_clip_pool(
-    spec: str,
-    *,
-    clips: tuple[int, int, int] = (480, 40, 60),
-    seed: int = 0,
-    forbidden: Mapping[str, frozenset[str]] | None = None,
-) -> Pool:
-    """The clip pool that `spec` names.
-
-    Args:
-        spec: `espeak`.
-        clips: how many to make a language for train, val and test, where the pool makes them.
-        seed: of what is said, and of who says it.
-        forbidden: language -> names that no clip of it may speak.
+def open_clip_pool(spec: str, options: SpeechOptions | None = None) -> ClipPool:
+    """The clip pool that `--speech` names.
 
     Raises:
-        UsageError: `spec` names no pool.
+        UsageError: an unknown spec, or one without what it takes.
+        SourceError: the source is not there, or not what it should be.
     """
-    if spec == "espeak":
-        return EspeakPool(train=clips[0], val=clips[1], test=clips[2], seed=seed, forbidden=forbidden or {})
-    raise UsageError(f"--speech {spec}: no such source of speech; known: {', '.join(KNOWN)}")
+    factory, argument = find_source("speech", spec, SOURCES)
+    pool: ClipPool = factory(argument, options or SpeechOptions())
+    return pool

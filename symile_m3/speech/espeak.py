@@ -13,7 +13,7 @@ import numpy as np
 
 from symile_m3.errors import SourceError, UsageError
 from symile_m3.languages import LANGUAGES
-from symile_m3.media import Recipe
+from symile_m3.media import Recipe, SpeechOptions
 from symile_m3.speech.clip import encode_clip
 from symile_m3.speech.engine import synthesize
 from symile_m3.speech.forbidden import NameFilter
@@ -79,6 +79,11 @@ class EspeakPool:
     def suffix(self) -> str:
         """`flac`."""
         return "flac"
+
+    @property
+    def synthetic(self) -> bool:
+        """It is."""
+        return True
 
     def recipes(self, groups: Sequence[str]) -> list[Recipe]:
         """The clips of these languages: by language as given, then train, val, test.
@@ -205,3 +210,15 @@ class EspeakPool:
         """A counter-based generator of its own for each key."""
         digest = hashlib.sha256("/".join(map(str, (self.seed, *key))).encode()).digest()
         return np.random.Generator(np.random.Philox(key=np.frombuffer(digest[:16], np.uint64)))
+
+
+def open_espeak(argument: str, options: SpeechOptions) -> EspeakPool:
+    """The pool of `--speech espeak`.
+
+    Raises:
+        UsageError: it was given an argument, or a count is less than 1.
+    """
+    if argument:
+        raise UsageError(f"--speech espeak:{argument}: espeak takes nothing after its name")
+    train, val, test = options.clips
+    return EspeakPool(train=train, val=val, test=test, seed=options.seed, forbidden=options.forbidden)

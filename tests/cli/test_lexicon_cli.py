@@ -50,9 +50,9 @@ def test_check_fails_on_a_clash(capsys, monkeypatch) -> None:  # type: ignore[no
     from symile_m3.cli.lexicon import lexicon
 
     table = "class_key\tcategory\tel\ten\n1f42c\tanimal\tδελφίνι\tdolphin\n1f41f\tanimal\tψάρι\tDolphin\n"
-    monkeypatch.setattr(symile_m3.lexicon, "open_lexicon", lambda spec: symile_m3.lexicon.parse_table(table, "t"))
+    monkeypatch.setattr(symile_m3.lexicon, "open_lexicon", lambda *_: symile_m3.lexicon.parse_table(table, "t"))
     with pytest.raises(typer.Exit) as raised:
-        lexicon(langs="2", category=None, names="builtin", check=True, json_to=None)
+        lexicon(langs="2", category=None, names="builtin", images="emoji", check=True, json_to=None)
     assert raised.value.exit_code == 1
     assert "'dolphin' stands for 1f41f in en, 1f42c in en" in capsys.readouterr().out
 
