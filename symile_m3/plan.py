@@ -316,6 +316,7 @@ def _medium_to_json(medium: Medium) -> dict[str, Any]:
         "split": recipe.split,
         "source": recipe.source,
         "licence": recipe.licence,
+        "synthetic": recipe.synthetic,
         "attributes": dict(recipe.attributes),
     }
 

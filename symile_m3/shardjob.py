@@ -50,6 +50,7 @@ def describe(plan: Plan, rows: Rows, n: int) -> dict[str, Any]:
         "clip_id": clip.id,
         "clip_source": clip.recipe.source,
         "clip_licence": clip.recipe.licence,
+        "clip_synthetic": clip.recipe.synthetic,
         "clip_attributes": dict(sorted(clip.recipe.attributes.items())),
     }
 

@@ -80,11 +80,6 @@ class EspeakPool:
         """`flac`."""
         return "flac"
 
-    @property
-    def synthetic(self) -> bool:
-        """It is."""
-        return True
-
     def recipes(self, groups: Sequence[str]) -> list[Recipe]:
         """The clips of these languages: by language as given, then train, val, test.
 
@@ -149,6 +144,7 @@ class EspeakPool:
                     split=split,
                     source="espeak",
                     licence=_LICENCES[text.kind],
+                    synthetic=True,
                     attributes={
                         "text": text.written,
                         "spoken": text.spoken,
