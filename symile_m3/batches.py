@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from symile_m3.errors import TrainingError
 from symile_m3.features import Dataset, Features
 from symile_m3.model import MODALITIES, Inputs
 from symile_m3.plan import Plan
@@ -62,8 +63,22 @@ class Collate:
         records = [sample.fields["json"] for sample in samples]
         keys = tuple(sample.key for sample in samples)
         language_of = {language: i for i, language in enumerate(self.plan.lexicon.languages)}
-        class_ids = np.array([record["class_id"] for record in records], dtype=np.int64)
-        language_ids = np.array([language_of[record["lang"]] for record in records], dtype=np.int64)
+        numbers = []
+        for key, record in zip(keys, records, strict=True):
+            try:
+                numbers.append(
+                    (
+                        int(record["class_id"]),
+                        language_of[record["lang"]],
+                        self.image_row_of[record["image_id"]],
+                        self.clip_row_of[record["clip_id"]],
+                    )
+                )
+            except (KeyError, TypeError, ValueError) as error:
+                raise TrainingError(
+                    f"sample {key}: its json does not fit the plan ({error}); see `symile-m3 verify`"
+                ) from error
+        class_ids, language_ids, image_rows, clip_rows = np.array(numbers, dtype=np.int64).reshape(-1, 4).T.copy()
         texts = (
             redraw_texts(self.plan, keys, class_ids, language_ids, seed=self.seed, epoch=epoch)
             if self.redraw
@@ -78,8 +93,8 @@ class Collate:
             keys=keys,
             class_ids=torch.from_numpy(class_ids),
             language_ids=torch.from_numpy(language_ids),
-            image_rows=torch.tensor([self.image_row_of[record["image_id"]] for record in records]),
-            clip_rows=torch.tensor([self.clip_row_of[record["clip_id"]] for record in records]),
+            image_rows=torch.from_numpy(image_rows),
+            clip_rows=torch.from_numpy(clip_rows),
             texts=self.tokeniser(texts),
             missing=missing,
         )

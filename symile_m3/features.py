@@ -13,10 +13,10 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -33,11 +33,17 @@ from symile_m3.shards import (
     decode_image,
     decode_json,
     open_layout,
+    shard_name,
     write_bytes,
 )
 from symile_m3.towers import audio as audio_tower
 from symile_m3.towers import image as image_tower
 from symile_m3.towers.image import FEATURES, open_image_backbone, pixel_views
+from symile_m3.used_media import Media, MediaCount, media_of_plan
+
+__all__ = ["Dataset", "FeatureConfig", "Features", "Media", "feature_key", "load_features", "open_dataset"]
+
+T = TypeVar("T")
 
 _VERSION = 2  # of what this module computes: raise it when the same settings give other features
 _CHUNK = 32
@@ -69,27 +75,6 @@ class FeatureConfig:
             raise UsageError(f"audio={self.audio}: unknown audio tower; known: {', '.join(audio_tower.SPECS)}")
         if self.image_views < 1 or self.audio_steps < 1:
             raise UsageError("image_views and audio_steps must be at least 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Media:
-    """The distinct media of one kind that the samples of a dataset use.
-
-    Attributes:
-        row_of: id -> row.
-        group_ids: (N,) class ids of images, language ids of clips.
-        splits: the splits each medium occurs in, by row.
-        first: where each medium can be read: a split and a sample number.
-    """
-
-    row_of: dict[str, int]
-    group_ids: Tensor
-    splits: tuple[frozenset[str], ...]
-    first: tuple[tuple[str, int], ...]
-
-    def of_split(self, split: str) -> Tensor:
-        """Rows of the media that occur in a split."""
-        return torch.tensor([row for row, splits in enumerate(self.splits) if split in splits], dtype=torch.long)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,15 +133,16 @@ class _WholeReader(DatasetReader):
 
 
 def open_dataset(data: Path | str, on_bad_sample: str = "stop", progress: Progress | None = None) -> Dataset:
-    """Open a built dataset, in a directory or at a URL, and list its media from the samples themselves.
+    """Open a built dataset, in a directory or at a URL, and list the media that its samples use.
 
-    With `on_bad_sample` "skip" all members of all samples are read ahead, so that a sample is either whole or
-    left out everywhere.
+    They are told by the plan, and no shard is read, unless the list of shards is not the one that the plan asks
+    for, or `on_bad_sample` is "skip": then all members of all samples are read ahead, so that a sample is
+    either whole or left out everywhere.
 
     Raises:
         NotBuiltError: there is none, or its build has not finished.
         ShardError: a shard is missing or damaged.
-        DamagedSampleError: a sample is, and `on_bad_sample` is "stop".
+        DamagedSampleError: a sample that is read here is, and `on_bad_sample` is "stop".
     """
     cache, layout = open_layout(data)
     if cache is not None and cache.file(".symile/plan.json") is None:
@@ -165,7 +151,31 @@ def open_dataset(data: Path | str, on_bad_sample: str = "stop", progress: Progre
     if not layout.index.exists():
         raise NotBuiltError(f"the build in {data} has not finished: run the same `symile-m3 build` again to go on")
     readers = {split: _WholeReader(cache or layout.root, split) for split in SPLITS}
-    seen: dict[str, dict[str, tuple[int, tuple[str, int], set[str]]]] = {"image": {}, "clip": {}}
+    if on_bad_sample != "skip" and _as_planned(plan, readers):
+        images, clips = media_of_plan(plan)
+    else:
+        images, clips = _media_of_samples(plan, readers, on_bad_sample, progress)
+    return Dataset(plan=plan, layout=layout, readers=dict(readers), images=images, clips=clips)
+
+
+def _as_planned(plan: Plan, readers: Mapping[str, DatasetReader]) -> bool:
+    """Whether the shards, by what the index says of them, are those of the plan."""
+    return all(
+        reader.fingerprint == plan.fingerprint
+        and [(shard.name, shard.nsamples) for shard in reader.shards]
+        == [
+            (shard_name(split, i, plan.shard_count(split)), len(range(*plan.shard_range(split, i))))
+            for i in range(plan.shard_count(split))
+        ]
+        for split, reader in readers.items()
+    )
+
+
+def _media_of_samples(
+    plan: Plan, readers: Mapping[str, _WholeReader], on_bad_sample: str, progress: Progress | None
+) -> tuple[Media, Media]:
+    """The media by a look at every sample; with "skip", damaged ones are noted in their readers."""
+    images, clips = MediaCount(), MediaCount()
     bad = 0
     language_ids = {language: i for i, language in enumerate(plan.lexicon.languages)}
     for split, reader in readers.items():
@@ -173,45 +183,28 @@ def open_dataset(data: Path | str, on_bad_sample: str = "stop", progress: Progre
             if i % _AHEAD == 0:
                 reader.prefetch(range(i, min(i + 8 * _AHEAD, len(reader))))
             try:
-                record = _record(reader, i, _MEDIA if on_bad_sample == "skip" else ())
+                members = reader.read(i, ("json", *(_MEDIA if on_bad_sample == "skip" else ())))
+                record = _record(reader, i, members["json"])
             except DamagedSampleError as error:
                 if on_bad_sample != "skip":
                     raise
                 reader.damaged[i] = error
                 bad += 1
                 continue
-            groups = {"image": int(record["class_id"]), "clip": language_ids[record["lang"]]}
-            for kind, media in seen.items():
-                media.setdefault(record[f"{kind}_id"], (groups[kind], (split, i), set()))[2].add(split)
+            images.meet(record["image_id"], int(record["class_id"]), split, i)
+            clips.meet(record["clip_id"], language_ids[record["lang"]], split, i)
     if bad and progress:
         progress.say(f"{bad} damaged samples are skipped")
-    return Dataset(
-        plan=plan,
-        layout=layout,
-        readers=dict(readers),
-        images=_media(seen["image"]),
-        clips=_media(seen["clip"]),
-    )
+    return images.media(), clips.media()
 
 
-def _record(reader: DatasetReader, i: int, others: tuple[str, ...]) -> dict[str, Any]:
-    data = reader.read(i, ("json", *others))["json"]
+def _record(reader: DatasetReader, i: int, data: bytes) -> dict[str, Any]:
     try:
         record: dict[str, Any] = decode_json(data)
         record["class_id"], record["lang"], record["image_id"], record["clip_id"]
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedSampleError(reader.shard(i), reader.key(i), f"json: {error}") from error
     return record
-
-
-def _media(seen: dict[str, tuple[int, tuple[str, int], set[str]]]) -> Media:
-    ids = sorted(seen)
-    return Media(
-        row_of={media_id: row for row, media_id in enumerate(ids)},
-        group_ids=torch.tensor([seen[media_id][0] for media_id in ids]),
-        splits=tuple(frozenset(seen[media_id][2]) for media_id in ids),
-        first=tuple(seen[media_id][1] for media_id in ids),
-    )
 
 
 def load_features(dataset: Dataset, config: FeatureConfig, progress: Progress) -> Features:
@@ -268,12 +261,22 @@ def _chunks(rows: Sequence[int]) -> Iterator[Sequence[int]]:
         yield rows[start : start + _CHUNK]
 
 
-def _read(dataset: Dataset, media: Media, row: int, member: str, decode: Callable[[bytes], Any]) -> Any:
-    split, i = media.first[row]
+def _prefetch(dataset: Dataset, media: Media) -> None:
+    """Begin to fetch the shards that these media are read from, where they are remote."""
+    for split, reader in dataset.readers.items():
+        reader.prefetch(sorted(i for place, i in media.first if place == split))
+
+
+def _read(dataset: Dataset, media: Media, media_id: str, member: str, decode: Callable[[bytes], T]) -> T:
+    """One medium, from the first sample with it."""
+    split, i = media.first[media.row_of[media_id]]
     reader = dataset.readers[split]
-    data = reader.read(i, (member,))[member]
+    members = reader.read(i, ("json", member))
+    found = _record(reader, i, members["json"])["image_id" if member == "jpg" else "clip_id"]
     try:
-        return decode(data)
+        if found != media_id:
+            raise ValueError(f"is {found} by its json, where {media_id} is planned")
+        return decode(members[member])
     except ValueError as error:
         raise DamagedSampleError(reader.shard(i), reader.key(i), f"{member}: {error}") from error
 
@@ -283,11 +286,12 @@ def _image_features(dataset: Dataset, config: FeatureConfig, progress: Progress)
     ids = list(media.row_of)
     backbone = open_image_backbone(config.image)
     features = np.zeros((len(ids), config.image_views, FEATURES), dtype=np.float16)
+    _prefetch(dataset, media)
     with progress.task("Image features", len(ids), "images") as task:
         for chunk in _chunks(range(len(ids))):
             pixels = [
                 pixel_views(
-                    _read(dataset, media, row, "jpg", decode_image),
+                    _read(dataset, media, ids[row], "jpg", decode_image),
                     config.image_views if "train" in media.splits[row] else 1,
                     config.feature_seed,
                     ids[row],
@@ -303,11 +307,12 @@ def _image_features(dataset: Dataset, config: FeatureConfig, progress: Progress)
 
 def _clip_features(dataset: Dataset, config: FeatureConfig, progress: Progress) -> Arrays:
     media = dataset.clips
-    rows = range(len(media.row_of))
+    ids = list(media.row_of)
     mels, lengths = [], []
-    with progress.task("Log-mels", len(rows), "clips") as task:
-        for chunk in _chunks(rows):
-            clips = [_read(dataset, media, row, "flac", decode_audio) for row in chunk]
+    _prefetch(dataset, media)
+    with progress.task("Log-mels", len(ids), "clips") as task:
+        for chunk in _chunks(range(len(ids))):
+            clips = [_read(dataset, media, ids[row], "flac", decode_audio) for row in chunk]
             for row, (samples, rate_hz) in zip(chunk, clips, strict=True):
                 if rate_hz != audio_tower.SAMPLE_RATE_HZ:
                     split, i = media.first[row]
