@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import itertools
 import json
 import pickle
 import subprocess
@@ -30,6 +31,7 @@ from symile_m3.shards import DatasetIndex, DatasetLayout, DatasetReader, ShardIn
 RESULTS = Path(__file__).parent / "results"
 SHARD_SAMPLES = 1000
 SHARD_BYTES = 55_000_000
+REPEATS = 300
 
 
 class Cost:
@@ -157,32 +159,64 @@ def write_plan(data: Path, path: Path, media: int) -> None:
 
 
 def opening(data: Path, times: int) -> str:
-    """What `train` and `eval` begin with: the json of every sample. The first time it may come from the disk."""
+    """What `train` and `eval` begin with: the plan, the list of shards, and the media in use."""
     from symile_m3.features import open_dataset
 
-    samples = sum(info.nsamples for info in DatasetIndex.load(DatasetLayout(data).index).shards)
-    rates = []
+    seconds = []
     for _ in range(times):
         with Cost() as cost:
             open_dataset(data)
-        rates.append(f"{samples / cost.seconds:,.0f}")
-    return f"{', '.join(rates)} samples/s"
+        seconds.append(f"{cost.seconds:.2f}")
+    return f"{', '.join(seconds)} s"
 
 
-def verifying(data: Path, workers: int) -> str:
-    """`verify --no-probes` in one process, and the memory that it keeps a sample."""
-    from symile_m3.audit_shard import check_shard
+def placing(data: Path, samples: int) -> str:
+    """Which media the samples of a plan use, and where each can be read."""
+    from symile_m3.used_media import media_of_plan
+
+    plan, _ = large(load_plan(DatasetLayout(data).plan), samples // SHARD_SAMPLES)
+    with Cost() as cost:
+        images, clips = media_of_plan(plan)
+    last = max(i for media in (images, clips) for split, i in media.first if split == "train")
+    return f"{cost}; they lie in the first {last // SHARD_SAMPLES + 1} training shards"
+
+
+def verifying(data: Path, probes: int) -> str:
+    """`verify` in one process, up to the probes: its speed, and the memory that it keeps by media and by sample.
+
+    Each shard is taken in so many times over that what is kept of samples outgrows what is kept of media.
+    """
+    from symile_m3.audit_facts import FirstPlaces, SampleTable
+    from symile_m3.audit_shard import FoundShard, check_shard
 
     layout = DatasetLayout(data)
     shards = DatasetIndex.load(layout.index).shards
-    check_shard(layout, True, shards[0])  # reads the plan
-    began_bytes = status_bytes("VmRSS")
+    plan = load_plan(layout.plan)
+    check_shard(layout, True, bool(probes), shards[0])  # reads the plan
     with Cost() as cost:
         # as they come from the processes of a pool
-        found = [pickle.loads(pickle.dumps(check_shard(layout, True, info))) for info in shards]
-    samples, size = sum(len(one.facts) for one in found), sum(info.filesize for info in shards)
-    kept = (status_bytes("VmRSS") - began_bytes) / samples
-    return f"{samples / cost.seconds:,.0f} samples/s, {1e9 * cost.seconds / size:.1f} s/GB; {kept:,.0f} bytes a sample"
+        results = [pickle.dumps(check_shard(layout, True, bool(probes), info)) for info in shards]
+    samples, size = sum(info.nsamples for info in shards), sum(info.filesize for info in shards)
+    firsts = {kind: FirstPlaces() for kind in ("image", "clip", "sentence", "voice")}
+    kept: list[object] = []
+    held_bytes = [status_bytes("VmRSS")]
+    for times in (1, REPEATS):
+        for _ in range(times):
+            tables = {split: SampleTable(plan, [i for i in shards if i.split == split]) for split in ("train", "test")}
+            for number, result in enumerate(results):
+                one: FoundShard = pickle.loads(result)
+                for kind, values in one.facts.firsts.items():
+                    firsts[kind].add(one.split, number, values)
+                if one.facts.samples is not None:
+                    tables[one.split].add(one.name, one.facts.samples)
+                kept.append(replace(one, facts=type(one.facts)()))
+            kept.append(tables)
+        held_bytes.append(status_bytes("VmRSS"))
+    media, by_sample = (b - a for a, b in itertools.pairwise(held_bytes))
+    return (
+        f"{samples / cost.seconds:,.0f} samples/s, {1e9 * cost.seconds / size:.1f} s/GB; "
+        f"{media / 1e6:,.1f} MB, and {by_sample / (REPEATS * samples):,.1f} bytes a sample"
+    )
 
 
 def sizes(data: Path, _: int) -> str:
@@ -216,7 +250,9 @@ ROWS: dict[str, tuple[tuple[str, Measure, int], ...]] = {
     "samples": (
         ("a sample in its tar", sizes, 1),
         ("`train` and `eval` opening a dataset, twice", opening, 2),
-        ("`verify --no-probes`, one process", verifying, 1),
+        ("`verify --no-probes`, one process", verifying, 0),
+        ("`verify`, what the probes need included", verifying, 1),
+        ("media in use, of 10 million samples", placing, 10**7),
     ),
 }
 

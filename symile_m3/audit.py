@@ -8,31 +8,34 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from symile_m3.audit_facts import SHOWN, Facts, FirstPlaces, Lines, SampleTable
 from symile_m3.audit_shard import FoundShard, check_remote_shard, check_shard
 from symile_m3.errors import NotBuiltError, PlanError, ShardError
 from symile_m3.parallel import available_cpus, run_parallel
 from symile_m3.plan import SPLITS, Plan, load_plan
-from symile_m3.probes import Fact, run_probes
+from symile_m3.probes import run_probes
 from symile_m3.progress import NoProgress, Progress
 from symile_m3.shards import (
     CacheConfig,
     DatasetIndex,
     DatasetLayout,
     ShardCache,
+    ShardInfo,
     local_path,
     shard_name,
 )
 
+__all__ = ["SHOWN", "Audit", "verify"]
+
 T = TypeVar("T")
 
-SHOWN = 20
 _PARALLEL_BYTES = 100_000_000  # a smaller dataset is checked before worker processes have started
 
 
@@ -90,7 +93,7 @@ def verify(
 def _verify(
     cache: ShardCache | None, layout: DatasetLayout, probes: bool, progress: Progress, workers: int | None
 ) -> Audit:
-    problems: list[str] = []
+    problems = Lines()
     checks: list[tuple[str, str]] = []
     plan = _or_problem(problems, lambda: load_plan(layout.plan))
     if plan is not None and not layout.index.exists():
@@ -98,54 +101,73 @@ def _verify(
     index = _or_problem(problems, lambda: DatasetIndex.load(layout.index))
     if index is None:
         return _audit(problems, checks)
-    problems += _index_problems(layout, plan, index, cache is None)
+    problems.extend(_index_problems(layout, plan, index, cache is None))
     checks.append(("plan", "unreadable" if plan is None else f"fingerprint {plan.fingerprint}"))
 
-    total = sum(info.nsamples for info in index.shards)
-    size = sum(info.filesize for info in index.shards)
-    workers = workers or (available_cpus() if size > _PARALLEL_BYTES else 1)
-    found: dict[str, FoundShard] = {}
-    with progress.task("Checking shards", total, "samples") as task:
-        check = (
-            partial(check_shard, layout, plan is not None)
-            if cache is None
-            else partial(check_remote_shard, cache, plan is not None)
-        )
-        with closing(run_parallel(check, index.shards, workers)) as results:
-            for one in results:
-                found[one.name] = one
-                task.advance(one.samples)
-    in_order = [found[info.name] for info in index.shards]
-    damaged = sum(bool(one.problems) for one in in_order)
-    problems += [line for one in in_order for line in one.problems]
-    checks.append(("shards", f"{len(in_order)}, {size:,} bytes, {damaged or 'none'} of them damaged or altered"))
-    checks.append(("samples", f"{sum(len(one.facts) for one in in_order):,} of {total:,} read"))
+    firsts = {kind: FirstPlaces() for kind in ("image", "clip", "sentence", "voice")}
+    tables = {split: SampleTable(plan, index.of_split(split)) for split in ("train", "test") if plan and probes}
+    check = (
+        partial(check_shard, layout, plan is not None, probes)
+        if cache is None
+        else partial(check_remote_shard, cache, plan is not None, probes)
+    )
+    found = _check_shards(check, index, firsts, tables, progress, workers)
+    total, size = sum(info.nsamples for info in index.shards), sum(info.filesize for info in index.shards)
+    damaged = sum(one.problems.count > 0 for one in found)
+    for one in found:
+        problems.merge(one.problems)
+    checks.append(("shards", f"{len(found)}, {size:,} bytes, {damaged or 'none'} of them damaged or altered"))
+    checks.append(("samples", f"{sum(one.facts.read for one in found):,} of {total:,} read"))
     if plan is None:
         return _audit(problems, checks)
 
-    facts = {split: [fact for one in in_order if one.split == split for fact in one.facts] for split in SPLITS}
     _check_lexicon(plan, problems, checks)
     _check_coverage(plan, problems, checks)
-    _check_splits(plan, facts, problems, checks)
+    _check_splits(plan, firsts, index, problems, checks)
     values: Mapping[str, Mapping[str, float]] = {}
     if probes:
-        values, lines = run_probes(layout, plan, facts, progress)
-        problems += lines
+        train, test = (tables.pop(split).samples() for split in ("train", "test"))
+        values, lines = run_probes(layout, plan, train, test, progress)
+        problems.extend(lines)
     return _audit(problems, checks, values)
 
 
+def _check_shards(
+    check: Callable[[ShardInfo], FoundShard],
+    index: DatasetIndex,
+    firsts: Mapping[str, FirstPlaces],
+    tables: Mapping[str, SampleTable],
+    progress: Progress,
+    workers: int | None,
+) -> list[FoundShard]:
+    """What each shard of the index gave, in its order, less its facts: they go to `firsts` and to `tables`."""
+    total, size = sum(info.nsamples for info in index.shards), sum(info.filesize for info in index.shards)
+    workers = workers or (available_cpus() if size > _PARALLEL_BYTES else 1)
+    numbers = {info.name: number for number, info in enumerate(index.shards)}
+    found: dict[str, FoundShard] = {}
+    with (
+        progress.task("Checking shards", total, "samples") as task,
+        closing(run_parallel(check, index.shards, workers)) as results,
+    ):
+        for one in results:
+            for kind, values in one.facts.firsts.items():
+                firsts[kind].add(one.split, numbers[one.name], values)
+            if one.facts.samples is not None:
+                tables[one.split].add(one.name, one.facts.samples)
+            found[one.name] = replace(one, facts=Facts(read=one.facts.read))
+            task.advance(one.samples)
+    return [found[info.name] for info in index.shards]
+
+
 def _audit(
-    problems: Sequence[str],
+    problems: Lines,
     checks: Sequence[tuple[str, str]],
     probes: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Audit:
-    shown = list(problems[:SHOWN])
-    if len(problems) > SHOWN:
-        shown.append(f"... and {len(problems) - SHOWN:,} more problems")
-    return Audit(problems=tuple(shown), checks=tuple(checks), probes=probes or {})
+    return Audit(problems=problems.shown(), checks=tuple(checks), probes=probes or {})
 
 
-def _or_problem(problems: list[str], load: Callable[[], T]) -> T | None:
+def _or_problem(problems: Lines, load: Callable[[], T]) -> T | None:
     try:
         return load()
     except (PlanError, ShardError) as error:
@@ -185,14 +207,14 @@ def _index_problems(layout: DatasetLayout, plan: Plan | None, index: DatasetInde
             yield f"{name}: is in {layout.data.name}/ but no shard of this dataset (remove it)"
 
 
-def _check_lexicon(plan: Plan, problems: list[str], checks: list[tuple[str, str]]) -> None:
+def _check_lexicon(plan: Plan, problems: Lines, checks: list[tuple[str, str]]) -> None:
     clashes = plan.lexicon.clashes()
-    problems += [f"lexicon: {clash}" for clash in clashes]
+    problems.extend(f"lexicon: {clash}" for clash in clashes)
     count = len(plan.lexicon) * len(plan.lexicon.languages)
     checks.append(("names", f"{count:,} names, {len(clashes) or 'none'} of them for two classes or languages"))
 
 
-def _check_coverage(plan: Plan, problems: list[str], checks: list[tuple[str, str]]) -> None:
+def _check_coverage(plan: Plan, problems: Lines, checks: list[tuple[str, str]]) -> None:
     """Every class has images and every language clips in every split."""
     for kind, media, groups in (
         ("images", plan.images, plan.lexicon.class_keys),
@@ -208,31 +230,20 @@ def _check_coverage(plan: Plan, problems: list[str], checks: list[tuple[str, str
 
 
 def _check_splits(
-    plan: Plan, facts: Mapping[str, Sequence[Fact]], problems: list[str], checks: list[tuple[str, str]]
+    plan: Plan,
+    firsts: Mapping[str, FirstPlaces],
+    index: DatasetIndex,
+    problems: Lines,
+    checks: list[tuple[str, str]],
 ) -> None:
     """No image, clip, sentence or voice of the samples on disk is in two splits."""
     if plan.config.split_by != "media":
         checks.append(("splits", "images and clips recur in all of them, as --split-by sample has it"))
         return
-    kinds: dict[str, Callable[[Fact], Iterable[object]]] = {
-        "image": lambda fact: [fact.image_id],
-        "clip": lambda fact: [fact.clip_id],
-        # phrases are numbered language by language
-        "sentence": lambda fact: [f"{fact.lang}/{fact.clip['sentence']}"] if "sentence" in fact.clip else [],
-        "voice": lambda fact: [fact.clip["voice"]] if "voice" in fact.clip else [],
-    }
-    for kind, values in kinds.items():
-        first: dict[object, tuple[str, Fact]] = {}
-        leaks: dict[object, str] = {}
-        for split in SPLITS:
-            for fact in facts[split]:
-                for value in values(fact):
-                    where, other = first.setdefault(value, (split, fact))
-                    if where != split and value not in leaks:
-                        leaks[value] = f"leak: {kind} {value} is in {_place(other)} and in {_place(fact)}"
-        problems += leaks.values()
-        checks.append((f"splits by {kind}", f"{len(first):,} distinct, {len(leaks) or 'none'} in two splits"))
-
-
-def _place(fact: Fact) -> str:
-    return f"{fact.shard}, sample {fact.key}"
+    for kind, places in firsts.items():
+        leaks = 0
+        for value, *pair in places.leaks():
+            first, second = (f"{index.shards[place.shard].name}, sample {place.key}" for place in pair)
+            problems.append(f"leak: {kind} {value} is in {first} and in {second}")
+            leaks += 1
+        checks.append((f"splits by {kind}", f"{len(places):,} distinct, {leaks or 'none'} in two splits"))

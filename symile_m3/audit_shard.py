@@ -9,10 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from symile_m3.audit_facts import FactList, Facts, Lines
 from symile_m3.errors import DamagedSampleError, ShardError
 from symile_m3.media import content_id
-from symile_m3.plan import Plan, load_plan
-from symile_m3.probes import Fact
+from symile_m3.plan import SPLITS, Plan, load_plan
 from symile_m3.shardjob import describe
 from symile_m3.shards import (
     MEMBERS,
@@ -28,15 +28,15 @@ from symile_m3.shards import (
 _REBUILD = "delete the shard and run the same build again"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class FoundShard:
     """What one shard gave: what is wrong with it, and the facts of its readable samples."""
 
     name: str
     split: str
-    problems: list[str]
+    problems: Lines
     samples: int
-    facts: list[Fact]
+    facts: Facts
 
 
 @lru_cache(maxsize=1)
@@ -44,10 +44,19 @@ def _plan_of(path: Path) -> Plan:
     return load_plan(path)
 
 
-def check_shard(layout: DatasetLayout, with_plan: bool, info: ShardInfo) -> FoundShard:
-    """Everything that can be said of one shard by itself."""
+def _nothing_found(info: ShardInfo) -> FoundShard:
+    return FoundShard(name=info.name, split=str(info.split), problems=Lines(), samples=info.nsamples, facts=Facts())
+
+
+def check_shard(layout: DatasetLayout, with_plan: bool, probes: bool, info: ShardInfo) -> FoundShard:
+    """Everything that can be said of one shard by itself.
+
+    Args:
+        with_plan: whether there is a plan to compare it with.
+        probes: whether to keep what the probes need of its samples.
+    """
     path, sidecar = layout.shard(info.name), layout.sidecar(info.name)
-    found = FoundShard(name=info.name, split=str(info.split), problems=[], samples=info.nsamples, facts=[])
+    found = _nothing_found(info)
     faults = verify_shard(path, info, sidecar=sidecar)
     # A fault that names its sample says more than that of the file it makes.
     named = [fault for fault in faults if fault.key is not None]
@@ -62,7 +71,14 @@ def check_shard(layout: DatasetLayout, with_plan: bool, info: ShardInfo) -> Foun
             found.problems.append(f"{info.name}: has the members {', '.join(reader.index.members)}")
             return found
         bad = {fault.key for fault in named}
-        found.problems.extend(_samples(_plan_of(layout.plan), info, reader, bad, found.facts))
+        plan = _plan_of(layout.plan)
+        facts = FactList(
+            plan,
+            firsts=plan.config.split_by == "media" and info.split in SPLITS,
+            samples=probes and info.split in ("train", "test"),
+        )
+        found.problems.extend(_samples(plan, info, reader, bad, facts))
+        found.facts = facts.facts()
         reader.close()
     except ShardError as error:
         if not faults:
@@ -70,9 +86,9 @@ def check_shard(layout: DatasetLayout, with_plan: bool, info: ShardInfo) -> Foun
     return found
 
 
-def check_remote_shard(cache: ShardCache, with_plan: bool, info: ShardInfo) -> FoundShard:
+def check_remote_shard(cache: ShardCache, with_plan: bool, probes: bool, info: ShardInfo) -> FoundShard:
     """The same of a shard of a remote dataset, once it has come."""
-    found = FoundShard(name=info.name, split=str(info.split), problems=[], samples=info.nsamples, facts=[])
+    found = _nothing_found(info)
     try:
         cache.file(cache.layout.sidecar(info.name).relative_to(cache.layout.root).as_posix())
         lease = cache.shard(info)
@@ -80,14 +96,12 @@ def check_remote_shard(cache: ShardCache, with_plan: bool, info: ShardInfo) -> F
         found.problems.append(str(error))
         return found
     try:
-        return check_shard(cache.layout, with_plan, info)
+        return check_shard(cache.layout, with_plan, probes, info)
     finally:
         lease.close()
 
 
-def _samples(
-    plan: Plan, info: ShardInfo, reader: ShardReader, bad: set[str | None], facts: list[Fact]
-) -> Iterator[str]:
+def _samples(plan: Plan, info: ShardInfo, reader: ShardReader, bad: set[str | None], facts: FactList) -> Iterator[str]:
     """Compare the undamaged samples with the plan; what they are is added to `facts`."""
     split = str(info.split)
     place = shard_place(info.name)
@@ -135,19 +149,7 @@ def _samples(
         if fault:
             yield f"{at}: text: {fault} ({_REBUILD})"
         spoken = [words.get(word) for word in text.split("_")]
-        facts.append(
-            Fact(
-                shard=info.name,
-                key=key,
-                position=n,
-                class_id=record.get("class_id"),
-                lang=record.get("lang"),
-                words=tuple(word for word in spoken if word is not None),
-                image_id=image_id,
-                clip_id=clip_id,
-                clip=_strings(record.get("clip_attributes")),
-            )
-        )
+        facts.add(n, key, record, [word for word in spoken if word is not None], image_id, clip_id)
 
 
 def _content_id(data: bytes, ids: dict[bytes, str]) -> str:
@@ -160,10 +162,6 @@ def _content_id(data: bytes, ids: dict[bytes, str]) -> str:
 def _list(record: Mapping[str, Any], name: str) -> list[Any]:
     value = record.get(name)
     return value if isinstance(value, list) else []
-
-
-def _strings(value: object) -> dict[str, str]:
-    return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else {}
 
 
 def _text_fault(plan: Plan, record: Mapping[str, Any]) -> str | None:

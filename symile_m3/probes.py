@@ -11,14 +11,15 @@ Array suffixes: N samples, W words a text, C features or classes, M bands, T fra
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from symile_m3.audit_facts import Samples
 from symile_m3.errors import ShardError
 from symile_m3.plan import Plan
 from symile_m3.progress import Progress
@@ -29,45 +30,40 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.999
 _TEXT_STEPS, _AUDIO_STEPS, _BATCH = 600, 600, 256
+_TEST_ROWS = 1 << 16  # so many at a time are tested
+_WORDS = ("word_class_ids", "word_language_ids")
 _RATE_HZ, _FFT, _HOP, _BANDS = 16_000, 400, 160, 40
-
-
-class Fact(NamedTuple):
-    """What one sample on disk is.
-
-    Attributes:
-        shard, key, position: where it is.
-        class_id, lang: as its json has them.
-        words: (class id, language id) of each word of its text.
-        image_id, clip_id: of its bytes.
-        clip: what is recorded of the clip.
-    """
-
-    shard: str
-    key: str
-    position: int
-    class_id: int | None
-    lang: str | None
-    words: tuple[tuple[int, int], ...]
-    image_id: str
-    clip_id: str
-    clip: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Labelled:
-    """The samples of a split that can be used.
+    """The samples of a split.
 
     Attributes:
-        class_ids, language_ids: (N,).
-        words: (N, W, 2) class and language of each word.
+        rows: (N,) of `symile_m3.audit_facts.sample_type`.
         clips: (N,) positions in the list of distinct clips.
     """
 
-    class_ids: NDArray[np.int64]
-    language_ids: NDArray[np.int64]
-    words: NDArray[np.int64]
-    clips: NDArray[np.int64]
+    rows: NDArray[np.void]
+    clips: NDArray[np.int32]
+
+    def words(self, chosen: NDArray[np.int64] | slice) -> torch.Tensor:
+        """(n, W, 2) class and language of each word of some samples."""
+        import torch
+
+        columns = [self.rows[name][chosen].astype(np.int64) for name in _WORDS]
+        return torch.from_numpy(np.stack(columns, axis=2))
+
+    def labels(self, name: str, chosen: NDArray[np.int64] | slice) -> torch.Tensor:
+        """(n,) `class_id` or `language_id` of some samples."""
+        import torch
+
+        return torch.from_numpy(self.rows[name][chosen].astype(np.int64))
+
+    def slices(self) -> Iterator[slice]:
+        """All samples, some at a time."""
+        for start in range(0, len(self.rows), _TEST_ROWS):
+            yield slice(start, start + _TEST_ROWS)
 
 
 def binomial_limit(p: float, n: int, confidence: float = CONFIDENCE) -> float:
@@ -89,7 +85,7 @@ def binomial_limit(p: float, n: int, confidence: float = CONFIDENCE) -> float:
 
 
 def run_probes(
-    layout: DatasetLayout, plan: Plan, facts: Mapping[str, Sequence[Fact]], progress: Progress
+    layout: DatasetLayout, plan: Plan, train_samples: Samples, test_samples: Samples, progress: Progress
 ) -> tuple[dict[str, dict[str, float]], list[str]]:
     """Train each probe on the train split, as it is on disk, and test it on the test split.
 
@@ -97,29 +93,24 @@ def run_probes(
         Name -> `accuracy` and, where the process has them, `exact` and `limit`; and a line for each probe
         that passes its limit.
     """
-    clips: dict[str, tuple[str, int]] = {}
-    numbers: dict[str, int] = {}
-    train, test = (_labelled(plan, facts[split], clips, numbers) for split in ("train", "test"))
-    if not len(train.class_ids) or not len(test.class_ids):
+    if not len(train_samples.rows) or not len(test_samples.rows):
         return {}, ["probes: no readable samples of train or of test"]
+    train, test, clips = _labelled(train_samples, test_samples)
     classes, languages, w = len(plan.lexicon), len(plan.lexicon.languages), plan.config.words
     in_text = 1 / w if plan.config.text == "disjoint" else None
     with _one_thread(), progress.task("Training probes", 4, "probes") as task:
         accuracies: dict[str, tuple[float, float | None]] = {}
-        for name, column, labels in (
-            ("class from text", 0, (train.class_ids, test.class_ids)),
-            ("language from text", 1, (train.language_ids, test.language_ids)),
-        ):
-            accuracies[name] = (_text_accuracy(plan, train, test, column, labels), in_text)
+        for name, label in (("class from text", "class_id"), ("language from text", "language_id")):
+            accuracies[name] = (_text_accuracy(plan, train, test, label), in_text)
             task.advance()
         features_NC = _clip_features(layout, clips)
-        for name, labels, count, exact in (
-            ("class from speech", (train.class_ids, test.class_ids), classes, 1 / classes),
-            ("language from speech", (train.language_ids, test.language_ids), languages, None),
+        for name, label, count, exact in (
+            ("class from speech", "class_id", classes, 1 / classes),
+            ("language from speech", "language_id", languages, None),
         ):
-            accuracies[name] = (_audio_accuracy(features_NC, train.clips, test.clips, labels, count), exact)
+            accuracies[name] = (_audio_accuracy(features_NC, train, test, label, count), exact)
             task.advance()
-    n = len(test.class_ids)
+    n = len(test.rows)
     results: dict[str, dict[str, float]] = {}
     problems = []
     for name, (accuracy, exact) in accuracies.items():
@@ -135,38 +126,20 @@ def run_probes(
     return results, problems
 
 
-def _labelled(
-    plan: Plan, facts: Sequence[Fact], clips: dict[str, tuple[str, int]], numbers: dict[str, int]
-) -> _Labelled:
-    """The samples as arrays; where each distinct clip is goes to `clips`, its number to `numbers`."""
-    languages = {code: i for i, code in enumerate(plan.lexicon.languages)}
-    usable = [
-        fact
-        for fact in facts
-        if isinstance(fact.class_id, int)
-        and 0 <= fact.class_id < len(plan.lexicon)
-        and fact.lang in languages
-        and len(fact.words) == plan.config.words
-    ]
-    for fact in usable:
-        clips.setdefault(fact.clip_id, (fact.shard, fact.position))
-        numbers.setdefault(fact.clip_id, len(numbers))
-    return _Labelled(
-        class_ids=np.array([fact.class_id for fact in usable], np.int64),
-        language_ids=np.array([languages[str(fact.lang)] for fact in usable], np.int64),
-        words=np.array([fact.words for fact in usable], np.int64).reshape(-1, plan.config.words, 2),
-        clips=np.array([numbers[fact.clip_id] for fact in usable], np.int64),
-    )
+def _labelled(train: Samples, test: Samples) -> tuple[_Labelled, _Labelled, list[tuple[str, int]]]:
+    """The samples with their clips numbered in the order of occurrence, and where each clip occurs first."""
+    ids = np.concatenate([train.rows["clip_id"], test.rows["clip_id"]])
+    _, first, which = np.unique(ids, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    numbers = np.empty(len(order), np.int32)
+    numbers[order] = np.arange(len(order), dtype=np.int32)
+    clips, n = numbers[which], len(train.rows)
+    places = [train.place(i) if i < n else test.place(i - n) for i in first[order].tolist()]
+    return _Labelled(rows=train.rows, clips=clips[:n]), _Labelled(rows=test.rows, clips=clips[n:]), places
 
 
-def _text_accuracy(
-    plan: Plan,
-    train: _Labelled,
-    test: _Labelled,
-    column: int,
-    labels: tuple[NDArray[np.int64], NDArray[np.int64]],
-) -> float:
-    """Accuracy of a log-linear model of the class (column 0) or language (1) that some word of the text has.
+def _text_accuracy(plan: Plan, train: _Labelled, test: _Labelled, label: str) -> float:
+    """Accuracy of a log-linear model of the class or the language that some word of the text has.
 
     Each word gets a score from its position, class and language, and from how its class and language go
     with those of the other words; the scores of words of one class (language) are added up by log-sum-exp.
@@ -175,6 +148,7 @@ def _text_accuracy(
     import torch
 
     classes, languages, w = len(plan.lexicon), len(plan.lexicon.languages), plan.config.words
+    column = ("class_id", "language_id").index(label)
     generator = torch.Generator().manual_seed(0)
     rank = 8
 
@@ -198,33 +172,36 @@ def _text_accuracy(
         wrong_NW = words_NW2[..., column] != label_N[:, None]
         return (scores_NW.logsumexp(1) - scores_NW.masked_fill(wrong_NW, -1e9).logsumexp(1)).mean()
 
-    words, label = torch.from_numpy(train.words), torch.from_numpy(labels[0])
-    present = (words[..., column] == label[:, None]).any(1)
-    words, label = words[present], label[present]
-    if not len(words):
+    told_NW = train.rows[_WORDS[column]] == train.rows[label][:, None]
+    present = np.flatnonzero(told_NW.any(axis=1))
+    if not len(present):
         return 0.0
-    _fit(parameters, lambda i: loss(words[i], label[i]), len(words), _TEXT_STEPS, generator)
+
+    def loss_of(i: torch.Tensor) -> torch.Tensor:
+        chosen = present[i.numpy()]
+        return loss(train.words(chosen), train.labels(label, chosen))
+
+    _fit(parameters, loss_of, len(present), _TEXT_STEPS, generator)
+    correct = 0
     with torch.no_grad():
-        test_words = torch.from_numpy(test.words)
-        scores_NW = scores(test_words)
-        same_NWW = test_words[..., column][:, :, None] == test_words[..., column][:, None, :]
-        total_NW = scores_NW[:, None, :].masked_fill(~same_NWW, -1e9).logsumexp(2)
-        answer_N = test_words[..., column].gather(1, total_NW.argmax(1, keepdim=True))[:, 0]
-        return float((answer_N == torch.from_numpy(labels[1])).double().mean())
+        for part in test.slices():
+            words = test.words(part)
+            scores_NW = scores(words)
+            same_NWW = words[..., column][:, :, None] == words[..., column][:, None, :]
+            total_NW = scores_NW[:, None, :].masked_fill(~same_NWW, -1e9).logsumexp(2)
+            answer_N = words[..., column].gather(1, total_NW.argmax(1, keepdim=True))[:, 0]
+            correct += int((answer_N == test.labels(label, part)).sum())
+    return correct / len(test.rows)
 
 
 def _audio_accuracy(
-    features_NC: NDArray[np.float32],
-    train_clips: NDArray[np.int64],
-    test_clips: NDArray[np.int64],
-    labels: tuple[NDArray[np.int64], NDArray[np.int64]],
-    count: int,
+    features_NC: NDArray[np.float32], train: _Labelled, test: _Labelled, label: str, count: int
 ) -> float:
     """Accuracy of a network with one hidden layer on the features of the clips."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    known_NC = features_NC[np.unique(train_clips)]
+    known_NC = features_NC[np.unique(train.clips)]
     scaled = torch.from_numpy((features_NC - known_NC.mean(0)) / (known_NC.std(0) + 1e-5))
     hidden = 128
     into = (torch.randn(scaled.shape[1], hidden, generator=generator) / scaled.shape[1] ** 0.5).requires_grad_()
@@ -235,15 +212,18 @@ def _audio_accuracy(
     def logits(clip_N: torch.Tensor) -> torch.Tensor:
         return torch.relu(scaled[clip_N] @ into + bias) @ out + prior
 
-    clips, label = torch.from_numpy(train_clips), torch.from_numpy(labels[0])
-
     def loss(i: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.cross_entropy(logits(clips[i]), label[i])
+        chosen = i.numpy()
+        clip_N = torch.from_numpy(train.clips[chosen])
+        return torch.nn.functional.cross_entropy(logits(clip_N), train.labels(label, chosen))
 
-    _fit([into, bias, out, prior], loss, len(clips), _AUDIO_STEPS, generator)
+    _fit([into, bias, out, prior], loss, len(train.rows), _AUDIO_STEPS, generator)
+    correct = 0
     with torch.no_grad():
-        answer_N = logits(torch.from_numpy(test_clips)).argmax(1)
-        return float((answer_N == torch.from_numpy(labels[1])).double().mean())
+        for part in test.slices():
+            answer_N = logits(torch.from_numpy(test.clips[part])).argmax(1)
+            correct += int((answer_N == test.labels(label, part)).sum())
+    return correct / len(test.rows)
 
 
 @contextmanager
@@ -276,16 +256,23 @@ def _fit(
         optimizer.step()
 
 
-def _clip_features(layout: DatasetLayout, clips: Mapping[str, tuple[str, int]]) -> NDArray[np.float32]:
-    """Mean and deviation over time of each log-mel band, and the duration: (number of clips, C)."""
+def _clip_features(layout: DatasetLayout, clips: Sequence[tuple[str, int]]) -> NDArray[np.float32]:
+    """Mean and deviation over time of each log-mel band, and the duration: (number of clips, C).
+
+    Args:
+        clips: a shard and a position in it for each, shard by shard.
+    """
     import torch
 
     window = torch.hann_window(_FFT)
     bands_FM = torch.from_numpy(_mel_bands())
-    readers: dict[str, ShardReader] = {}
+    reader, opened = None, ""
     rows = []
-    for shard, position in clips.values():
-        reader = readers.setdefault(shard, ShardReader(layout.shard(shard)))
+    for shard, position in clips:
+        if reader is None or shard != opened:
+            if reader is not None:
+                reader.close()
+            reader, opened = ShardReader(layout.shard(shard)), shard
         try:
             wave_T, rate_hz = decode_audio(reader.read(position, ("flac",))["flac"])
         except (ShardError, ValueError):
@@ -297,7 +284,7 @@ def _clip_features(layout: DatasetLayout, clips: Mapping[str, tuple[str, int]]) 
         mel_TM = (power_FT.T @ bands_FM + 1e-8).log()
         duration_s = torch.tensor([len(wave_T) / rate_hz])
         rows.append(torch.cat([mel_TM.mean(0), mel_TM.std(0), duration_s]))
-    for reader in readers.values():
+    if reader is not None:
         reader.close()
     features: NDArray[np.float32] = torch.stack(rows).numpy()
     return features
