@@ -199,6 +199,9 @@ def build(
     if classes == ALL or (classes is None and images != "emoji"):
         config = replace(config, classes=all_classes(config))
     result, seconds = run_build(data, config, work=work, overwrite=overwrite)
+    if result.plan is None:
+        show(["Nothing to do: there are fewer shards than ranks."], figures(result, data, seconds), json_to)
+        return
     following = f"Next: {command('train', data=(shown_root(data), str(DATA)))}"
     if result.missing:
         following = (
@@ -228,7 +231,9 @@ def run_build(data: Path | str, config: PlanConfig, *, work: WorkConfig, overwri
     progress = open_progress()
     began = time.monotonic()
     result = build_dataset(data, config, work=work, overwrite=overwrite, progress=progress)
-    if result.missing and not result.built:
+    if result.plan is None:
+        pass  # it has been said why
+    elif result.missing and not result.built:
         progress.say(f"{shown_root(data)}: the shards of this rank are there: nothing to do")
     elif not result.built:
         progress.say(f"{shown_root(data)} is complete: nothing to do (--overwrite builds it anew)")
@@ -240,6 +245,8 @@ def figures(result: BuildResult, data: Path | str, seconds: float) -> dict[str, 
     from symile_m3.plan import SPLITS
 
     plan, index = result.plan, result.index
+    if plan is None:  # a rank without a shard
+        return {"data": shown_root(data), "shards_built": 0, "seconds": round(seconds, 1)}
     config = plan.config
     bounds = {"text_only": 1 / config.words, "audio_only": 1 / config.classes} if config.text == "disjoint" else {}
     return {

@@ -18,6 +18,7 @@ from symile_m3.images import open_image_pool
 from symile_m3.lexicon import Lexicon, open_lexicon
 from symile_m3.media import ClipPool, ImageOptions, ImagePool, SpeechOptions
 from symile_m3.mediastore import check_media, distinct_media, make_media
+from symile_m3.parallel import available_cpus
 from symile_m3.place import Place, Shard
 from symile_m3.plan import SPLITS, Plan, PlanConfig
 from symile_m3.progress import NoProgress, Progress
@@ -34,13 +35,13 @@ class BuildResult:
     """What a build left on disk.
 
     Attributes:
-        plan: of the dataset.
-        index: the shards that are made.
+        plan: of the dataset; None for a rank that has no shard to make, since there are fewer than ranks.
+        index: the shards that are made; of a rank that does not find all of them made, its own.
         built: shards written by this run; the others were there.
         missing: names of the shards that other ranks have still to make; none in a build without ranks.
     """
 
-    plan: Plan
+    plan: Plan | None
     index: DatasetIndex
     built: int
     missing: tuple[str, ...] = ()
@@ -123,7 +124,10 @@ def build(
     With `work.world` above 1 this process makes the share of `work.rank` alone. It also makes whatever
     images and clips are not there yet, its own part of them first, so no rank ever waits for another, and
     none has to run at the same time. The rank that finds all shards made writes the card and the index; so
-    does a build without ranks, of all that is still missing.
+    does a build without ranks, of all that is still missing. A rank beyond the number of shards makes nothing.
+
+    A rank looks into the markers of its own shards. Whether the others are made it tells from their names, and
+    reads their markers only when all are there.
 
     Into a store (`root` is a URL) shards are uploaded as they are made; see `symile_m3.storeplace`.
 
@@ -148,6 +152,12 @@ def build(
     if overwrite and work.world > 1:
         raise UsageError("--overwrite with --rank would remove what other ranks make; remove the directory beforehand")
     place.check()
+    counts = {split: -(-config.sizes[split] // config.shard_samples) for split in SPLITS}
+    names = {(split, i): shard_name(split, i, counts[split]) for split in SPLITS for i in range(counts[split])}
+    own = list(names)[work.rank :: work.world]
+    if not own:
+        progress.say(f"rank {work.rank} of {work.world} has no shard to make: there are {len(names)}")
+        return BuildResult(plan=None, index=DatasetIndex(name=place.name, fingerprint=""), built=0)
     if overwrite or not place.has_plan():
         # What cannot be built leaves the directory as it is.
         open_clips(config)
@@ -156,10 +166,9 @@ def build(
         if overwrite:
             place.clear()
         plan = place.plan(config)
-        finished = place.finished(plan) if plan else {}
-        counts = {split: -(-config.sizes[split] // config.shard_samples) for split in SPLITS}
-        names = {(split, i): shard_name(split, i, counts[split]) for split in SPLITS for i in range(counts[split])}
-        jobs = [shard for shard in list(names)[work.rank :: work.world] if shard not in finished]
+        there = place.listed(plan) if plan else set()
+        finished = place.finished(plan, [shard for shard in own if shard in there]) if plan else {}
+        jobs = [shard for shard in own if shard not in finished]
         place.begin(work, [names[shard] for shard in jobs])
         if jobs:
             if str(place.layout.root) != place.root:
@@ -167,26 +176,37 @@ def build(
             with open_engine(work) as engine:
                 _check_engine(engine, place)
                 plan, media = _plan_and_media(place, config, plan, engine, work, progress)
-                made = _write_shards(place, plan, media, jobs, engine, work, progress)
-            finished = place.finished(plan, {**finished, **made})
-        if plan is None:
-            raise PlanError(f"rank {work.rank} of {work.world} has no shard to make: there are {len(names)}")
-        lost = [names[shard] for shard in jobs if shard not in finished]
+                finished |= _write_shards(place, plan, media, jobs, engine, work, progress)
+            there = place.listed(plan)
+        assert plan is not None  # without one there were jobs
+        lost = [names[shard] for shard in jobs if shard not in there]
         if lost:
             raise BuildError(
                 f"{place.root}: {len(lost)} shards were made and cannot be found, such as {lost[0]}; "
                 "run the same command again: it makes only what is missing"
             )
+        if len(there) == len(names):
+            finished |= _others(place, plan, {shard: name for shard, name in names.items() if shard not in finished})
+            there = set(finished)
+        missing = tuple(name for shard, name in names.items() if shard not in there)
         index = DatasetIndex(
             name=place.name,
             fingerprint=plan.fingerprint,
             shards=[finished[shard] for shard in names if shard in finished],
         )
-        missing = tuple(name for shard, name in names.items() if shard not in finished)
         if not missing and (jobs or not place.is_complete(index)):
             place.complete(plan, index)
         place.leave(complete=not missing)
     return BuildResult(plan=plan, index=index, built=len(jobs), missing=missing)
+
+
+def _others(place: Place, plan: Plan, names: Mapping[Shard, str]) -> dict[Shard, ShardInfo]:
+    """Shards of other ranks, all of them listed: as the index has them, or else as their markers have them."""
+    index = place.index() if names else None
+    of_index = {info.name: info for info in index.shards} if index and index.fingerprint == plan.fingerprint else {}
+    if of_index.keys() >= set(names.values()):
+        return {shard: of_index[name] for shard, name in names.items()}
+    return place.finished(plan, names)
 
 
 def _check_engine(engine: Engine, place: Place) -> None:
@@ -256,7 +276,7 @@ def _plan_and_media(
     image_pool = open_images(config)
     lexicon = plan.lexicon if plan else choose_lexicon(config, progress, image_pool)
     clip_pool = open_clips(config, _forbidden(lexicon))
-    share = (work.rank, work.world)
+    share, threads = (work.rank, work.world), min(work.workers or available_cpus(), available_cpus())
     image_recipes, images = make_media(
         image_pool, "images", lexicon.class_keys, place.layout.pool, engine=engine, share=share, progress=progress
     )
@@ -264,8 +284,8 @@ def _plan_and_media(
         clip_pool, "clips", lexicon.languages, place.layout.pool, engine=engine, share=share, progress=progress
     )
     if plan is None:
-        distinct_images, image_notes = distinct_media(image_recipes, images, "images")
-        distinct_clips, clip_notes = distinct_media(clip_recipes, clips, "clips")
+        distinct_images, image_notes = distinct_media(image_recipes, images, "images", threads=threads)
+        distinct_clips, clip_notes = distinct_media(clip_recipes, clips, "clips", threads=threads)
         for note in image_notes + clip_notes:
             progress.say(note)
         plan = Plan(config=config, lexicon=lexicon, images=distinct_images, clips=distinct_clips)
@@ -277,6 +297,6 @@ def _plan_and_media(
             )
         place.put_plan(plan)
     else:
-        check_media(plan.images, images)
-        check_media(plan.clips, clips)
+        check_media(plan.images, images, threads=threads)
+        check_media(plan.clips, clips, threads=threads)
     return plan, Media(images=images, clips=clips)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import mmap
 import zlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -146,15 +148,39 @@ def make_media(
     return recipes, MediaStore([pack.path for pack in packs], pool.suffix)
 
 
-def distinct_media(recipes: Sequence[Recipe], store: MediaStore, kind: str) -> tuple[tuple[Medium, ...], list[str]]:
+def content_ids(names: Sequence[str], store: MediaStore, threads: int = 1) -> Generator[str, None, None]:
+    """The identity of the bytes of each of these media, in order; hashing leaves the other threads the processor.
+
+    Raises:
+        ShardError: the pack of one is gone or was altered.
+        KeyError: the store has none of that name.
+    """
+
+    def some(start: int) -> list[str]:
+        return [content_id(store.read(name)) for name in names[start : start + PACK_RECIPES]]
+
+    if names:
+        store.read(names[0])  # so that its places are known before threads ask for them
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for ids in pool.map(some, range(0, len(names), PACK_RECIPES)):
+            yield from ids
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def distinct_media(
+    recipes: Sequence[Recipe], store: MediaStore, kind: str, *, threads: int = 1
+) -> tuple[tuple[Medium, ...], list[str]]:
     """The distinct media, and a line for each recipe left out.
 
     A medium is its content: of recipes with the same bytes and group the first stands for all, so no bytes
     are in two splits; bytes that would show two classes or speak two languages are left out.
     """
     by_id: dict[str, list[Recipe]] = {}
-    for recipe in recipes:
-        by_id.setdefault(content_id(store.read(recipe.name)), []).append(recipe)
+    ids = content_ids([recipe.name for recipe in recipes], store, threads)
+    for recipe, digest in zip(recipes, ids, strict=True):
+        by_id.setdefault(digest, []).append(recipe)
     media, notes = [], []
     for digest, same in by_id.items():
         groups = sorted({recipe.group for recipe in same})
@@ -167,15 +193,19 @@ def distinct_media(recipes: Sequence[Recipe], store: MediaStore, kind: str) -> t
     return tuple(sorted(media, key=lambda medium: (medium.recipe.group, medium.recipe.name))), notes
 
 
-def check_media(media: Sequence[Medium], store: MediaStore) -> None:
+def check_media(media: Sequence[Medium], store: MediaStore, *, threads: int = 1) -> None:
     """Check that a source still gives the bytes that a plan was made with.
 
     Raises:
         PlanError: it does not, as after an update of the package that the media come from.
     """
-    for medium in media:
-        if medium.recipe.name not in store or content_id(store.read(medium.recipe.name)) != medium.id:
-            raise PlanError(
-                f"{medium.recipe.name} from {medium.recipe.source} is no longer what the plan was made with "
-                "(another version of the source?); build again with --overwrite"
-            )
+    there = list(itertools.takewhile(lambda medium: medium.recipe.name in store, media))
+    with closing(content_ids([medium.recipe.name for medium in there], store, threads)) as ids:
+        same = itertools.takewhile(lambda pair: pair[0].id == pair[1], zip(there, ids, strict=True))
+        sound = sum(1 for _ in same)
+    if sound < len(media):
+        recipe = media[sound].recipe
+        raise PlanError(
+            f"{recipe.name} from {recipe.source} is no longer what the plan was made with "
+            "(another version of the source?); build again with --overwrite"
+        )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from symile_m3.card import CROISSANT, write_card
 from symile_m3.engines import WorkConfig
 from symile_m3.errors import PlanError, ShardError, UsageError
 from symile_m3.plan import Plan, PlanConfig, load_plan, save_plan
-from symile_m3.shardjob import Media, ShardJob, finished_shards
+from symile_m3.shardjob import Media, ShardJob, finished_shard, listed_shards
 from symile_m3.shards import DatasetIndex, DatasetLayout, ShardInfo, sweep
 
 Shard = tuple[str, int]
@@ -81,27 +81,33 @@ class Place:
         if work.world == 1:
             self._sweep()
 
-    def finished(self, plan: Plan, known: Mapping[Shard, ShardInfo] | None = None) -> dict[Shard, ShardInfo]:
-        """The shards that are complete: with a marker of this plan, a tar of the right size and a sidecar.
+    def listed(self, plan: Plan) -> set[Shard]:
+        """The shards whose files are all there by name. That takes three listings, however many shards there are."""
+        return listed_shards(self.layout, plan)
 
-        Args:
-            known: shards that have been found complete before, or made since; a store is not asked for their sizes.
-        """
-        return finished_shards(self.layout, plan)
+    def finished(self, plan: Plan, shards: Iterable[Shard]) -> dict[Shard, ShardInfo]:
+        """Of these listed shards, those that are complete: with a marker of this plan, and a tar of the right size."""
+        found = ((shard, finished_shard(self.layout, plan, shard)) for shard in shards)
+        return {shard: info for shard, info in found if info is not None}
 
     def job(self, plan: Plan, media: Media) -> Callable[[Shard], ShardInfo]:
         """What makes a shard, called with it in any process."""
         return ShardJob(layout=self.layout, fingerprint=plan.fingerprint, media=media)
 
+    def index(self) -> DatasetIndex | None:
+        """The list of shards that is here; None where there is none that can be read."""
+        try:
+            return DatasetIndex.load(self.layout.index)
+        except ShardError:
+            return None
+
     def is_complete(self, index: DatasetIndex) -> bool:
         """Whether the files that are written last are here."""
-        try:
-            there = DatasetIndex.load(self.layout.index)
-        except ShardError:
-            return False
-        return same_shards(there, index) and all(
-            path.exists() for path in (self.layout.readme, self.layout.root / CROISSANT)
-        )
+        there = self.index()
+        return there is not None and same_shards(there, index) and self._has_cards()
+
+    def _has_cards(self) -> bool:
+        return all(path.exists() for path in (self.layout.readme, self.layout.root / CROISSANT))
 
     def complete(self, plan: Plan, index: DatasetIndex) -> None:
         """Write what is written last, and remove what only a build needs. Two ranks at once do no harm."""

@@ -149,21 +149,32 @@ def marked_shard(marker: bytes, fingerprint: str) -> ShardInfo | None:
     return ShardInfo(**content["shard"]) if content["fingerprint"] == fingerprint else None
 
 
-def finished_shards(layout: DatasetLayout, plan: Plan) -> dict[tuple[str, int], ShardInfo]:
-    """The shards that are complete: a marker of this plan, and a tar and sidecar of the right size."""
-    finished = {}
-    # Listing a directory makes network file systems look again; opening a name may answer from memory.
-    marked = {path.name for path in layout.done.iterdir()} if layout.done.is_dir() else set()
-    for split, i in every_shard(plan):
-        name = shard_name(split, i, plan.shard_count(split))
-        if layout.marker(name).name not in marked:
-            continue
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            info = marked_shard(layout.marker(name).read_bytes(), plan.fingerprint)
-            if (
-                info is not None
-                and layout.shard(name).stat().st_size == info.filesize
-                and layout.sidecar(name).exists()
-            ):
-                finished[split, i] = info
-    return finished
+def listed_shards(layout: DatasetLayout, plan: Plan) -> set[tuple[str, int]]:
+    """The shards of which tar, sidecar and marker are there by name: three listings, and no look into any file.
+
+    Listing a directory makes network file systems look again; opening a name may answer from memory.
+    """
+    marked, tars, sidecars = (_names(folder) for folder in (layout.done, layout.data, layout.meta))
+    names = {shard: shard_name(*shard, plan.shard_count(shard[0])) for shard in every_shard(plan)}
+    return {
+        shard
+        for shard, name in names.items()
+        if f"{name}.json" in marked and name in tars and layout.sidecar(name).name in sidecars
+    }
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return {path.name for path in folder.iterdir()}
+    except FileNotFoundError:
+        return set()
+
+
+def finished_shard(layout: DatasetLayout, plan: Plan, shard: tuple[str, int]) -> ShardInfo | None:
+    """A listed shard, if it is complete: its marker is of this plan, and its tar of the right size."""
+    name = shard_name(*shard, plan.shard_count(shard[0]))
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        info = marked_shard(layout.marker(name).read_bytes(), plan.fingerprint)
+        if info is not None and layout.shard(name).stat().st_size == info.filesize:
+            return info
+    return None

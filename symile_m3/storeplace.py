@@ -17,7 +17,7 @@ import contextlib
 import re
 import secrets
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 from symile_m3.card import CROISSANT, write_card
 from symile_m3.engines import WorkConfig
 from symile_m3.errors import PlanError, ShardError, UsageError
-from symile_m3.place import Place, Shard, same_shards
+from symile_m3.place import Place, Shard
 from symile_m3.plan import Plan, load_plan, save_plan
 from symile_m3.shardjob import Media, every_shard, marked_shard
 from symile_m3.shards import (
@@ -147,41 +147,40 @@ class StorePlace(Place):
         self.storage.write_bytes(probe, b"")
         self.storage.remove(probe)
 
-    def finished(self, plan: Plan, known: Mapping[Shard, ShardInfo] | None = None) -> dict[Shard, ShardInfo]:
-        known = known or {}
+    def listed(self, plan: Plan) -> set[Shard]:
         marked, tars, sidecars = (set(self.storage.list(folder)) for folder in (DONE, DATA, META))
         names = {shard: shard_name(*shard, plan.shard_count(shard[0])) for shard in every_shard(plan)}
-        there = [
+        return {
             shard
             for shard, name in names.items()
             if self.layout.marker(name).name in marked and name in tars and self.layout.sidecar(name).name in sidecars
-        ]
-        asked = [shard for shard in there if shard not in known]
+        }
+
+    def finished(self, plan: Plan, shards: Iterable[Shard]) -> dict[Shard, ShardInfo]:
+        asked = list(shards)
 
         def look(shard: Shard) -> ShardInfo | None:
-            name = names[shard]
+            name = shard_name(*shard, plan.shard_count(shard[0]))
             with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
                 info = marked_shard(self.storage.read_bytes(f"{DONE}/{name}.json"), plan.fingerprint)
                 if info is not None and info.name == name and self.storage.size(f"{DATA}/{name}") == info.filesize:
                     return info
             return None
 
-        found = {**known, **dict(zip(asked, _many(look, asked), strict=True))}
-        return {shard: info for shard in there if (info := found[shard]) is not None}
+        found = zip(asked, _many(look, asked), strict=True)
+        return {shard: info for shard, info in found if info is not None}
 
     def job(self, plan: Plan, media: Media) -> Callable[[Shard], ShardInfo]:
         return UploadJob(make=super().job(plan, media), layout=self.layout, storage=self.storage)
 
-    def is_complete(self, index: DatasetIndex) -> bool:
+    def index(self) -> DatasetIndex | None:
         try:
-            content = self.storage.read_bytes(INDEX)
-        except FileNotFoundError:
-            return False
-        try:
-            there = DatasetIndex.parse(content, f"{self.root}/{INDEX}")
-        except ShardError:
-            return False
-        return same_shards(there, index) and all(self.storage.exists(name) for name in ("README.md", CROISSANT))
+            return DatasetIndex.parse(self.storage.read_bytes(INDEX), f"{self.root}/{INDEX}")
+        except (FileNotFoundError, ShardError):
+            return None
+
+    def _has_cards(self) -> bool:
+        return all(self.storage.exists(name) for name in ("README.md", CROISSANT))
 
     def complete(self, plan: Plan, index: DatasetIndex) -> None:
         there = self.plan(plan.config)

@@ -152,6 +152,16 @@ def test_jobs_of_an_array_share_a_build(built: Path, tmp_path: Path) -> None:
     assert tars(tmp_path / "m3") == tars(built / "m3")
 
 
+def test_a_job_beyond_the_shards_has_nothing_to_do(tmp_path: Path) -> None:
+    words = ["build", *TINY, "--data", "m3", "--world", "9", "--rank", "3", "--json", "build.json"]
+    idle = symile_m3(*words, cwd=tmp_path)
+    assert (idle.returncode, idle.stdout) == (0, "Nothing to do: there are fewer shards than ranks.\n"), idle.stderr
+    assert idle.stderr == "rank 3 of 9 has no shard to make: there are 3\n"
+    figures = json.loads((tmp_path / "build.json").read_text(encoding="utf-8"))
+    assert (figures.keys(), figures["shards_built"]) == ({"data", "shards_built", "seconds"}, 0)
+    assert not (tmp_path / "m3").exists()
+
+
 def test_ways_to_work_that_are_none(tmp_path: Path) -> None:
     for words in (("--rank", "2"), ("--engine", "slurm"), ("--rank", "1", "--world", "2", "--overwrite")):
         result = symile_m3("build", *TINY, "--data", tmp_path / "m3", *words)
