@@ -17,8 +17,7 @@ from symile_m3.errors import BuildError, PlanError, UsageError
 from symile_m3.images import open_image_pool
 from symile_m3.lexicon import Lexicon, open_lexicon
 from symile_m3.media import ClipPool, ImageOptions, ImagePool, SpeechOptions
-from symile_m3.mediastore import check_media, distinct_media, make_media
-from symile_m3.parallel import available_cpus
+from symile_m3.mediastore import check_media, distinct_media, make_media, media_ids
 from symile_m3.place import Place, Shard
 from symile_m3.plan import SPLITS, Plan, PlanConfig
 from symile_m3.progress import NoProgress, Progress
@@ -276,16 +275,17 @@ def _plan_and_media(
     image_pool = open_images(config)
     lexicon = plan.lexicon if plan else choose_lexicon(config, progress, image_pool)
     clip_pool = open_clips(config, _forbidden(lexicon))
-    share, threads = (work.rank, work.world), min(work.workers or available_cpus(), available_cpus())
+    share = (work.rank, work.world)
     image_recipes, images = make_media(
         image_pool, "images", lexicon.class_keys, place.layout.pool, engine=engine, share=share, progress=progress
     )
     clip_recipes, clips = make_media(
         clip_pool, "clips", lexicon.languages, place.layout.pool, engine=engine, share=share, progress=progress
     )
+    image_ids, clip_ids = media_ids(images, engine), media_ids(clips, engine)
     if plan is None:
-        distinct_images, image_notes = distinct_media(image_recipes, images, "images", threads=threads)
-        distinct_clips, clip_notes = distinct_media(clip_recipes, clips, "clips", threads=threads)
+        distinct_images, image_notes = distinct_media(image_recipes, image_ids, "images")
+        distinct_clips, clip_notes = distinct_media(clip_recipes, clip_ids, "clips")
         for note in image_notes + clip_notes:
             progress.say(note)
         plan = Plan(config=config, lexicon=lexicon, images=distinct_images, clips=distinct_clips)
@@ -297,6 +297,6 @@ def _plan_and_media(
             )
         place.put_plan(plan)
     else:
-        check_media(plan.images, images, threads=threads)
-        check_media(plan.clips, clips, threads=threads)
+        check_media(plan.images, image_ids)
+        check_media(plan.clips, clip_ids)
     return plan, Media(images=images, clips=clips)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import mmap
 import zlib
-from collections.abc import Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from symile_m3.engines import Engine, settle
+from symile_m3.engines import Engine, LocalEngine, settle
 from symile_m3.errors import PlanError
 from symile_m3.media import Medium, Pool, Recipe, content_id
 from symile_m3.progress import Progress
@@ -22,6 +20,7 @@ from symile_m3.seeds import generator
 from symile_m3.shards import RawSample, ShardError, ShardIndex, write_shard
 
 PACK_RECIPES = 64  # so much work a kill -9 can undo
+TOGETHER = 512  # packs hashed in two to three seconds, about what it takes to start processes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,8 +77,8 @@ class MediaStore:
             raise ShardError(f"{self.paths[pack]}: {name} was altered; delete the file and run the same build again")
         return data
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._places()
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places())
 
     def _view(self, pack: int) -> mmap.mmap:
         try:
@@ -148,39 +147,43 @@ def make_media(
     return recipes, MediaStore([pack.path for pack in packs], pool.suffix)
 
 
-def content_ids(names: Sequence[str], store: MediaStore, threads: int = 1) -> Generator[str, None, None]:
-    """The identity of the bytes of each of these media, in order; hashing leaves the other threads the processor.
+def _pack_ids(suffix: str, path: Path) -> list[tuple[str, str]]:
+    store = MediaStore([path], suffix)
+    return [(name, content_id(store.read(name))) for name in store]
+
+
+def media_ids(store: MediaStore, engine: Engine, *, together: int = TOGETHER) -> dict[str, str]:
+    """The identity of the bytes of all media of a store, by the names of their recipes.
+
+    Args:
+        engine: hashes them where there are many.
+        together: packs that are hashed in this process, sooner than other processes would have started.
 
     Raises:
-        ShardError: the pack of one is gone or was altered.
-        KeyError: the store has none of that name.
+        SymileM3Error: a pack is gone or was altered.
     """
-
-    def some(start: int) -> list[str]:
-        return [content_id(store.read(name)) for name in names[start : start + PACK_RECIPES]]
-
-    if names:
-        store.read(names[0])  # so that its places are known before threads ask for them
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for ids in pool.map(some, range(0, len(names), PACK_RECIPES)):
-            yield from ids
-    finally:
-        pool.shutdown(cancel_futures=True)
+    if len(store.paths) <= together:
+        engine = LocalEngine(1)
+    ids: dict[str, str] = {}
+    with closing(settle(engine, partial(_pack_ids, store.suffix), store.paths)) as outcomes:
+        for outcome in outcomes:
+            if outcome.error is not None:
+                raise outcome.error
+            ids.update(outcome.result or ())
+    return ids
 
 
 def distinct_media(
-    recipes: Sequence[Recipe], store: MediaStore, kind: str, *, threads: int = 1
+    recipes: Sequence[Recipe], ids: Mapping[str, str], kind: str
 ) -> tuple[tuple[Medium, ...], list[str]]:
-    """The distinct media, and a line for each recipe left out.
+    """The distinct media by the `media_ids` of their recipes, and a line for each recipe left out.
 
     A medium is its content: of recipes with the same bytes and group the first stands for all, so no bytes
     are in two splits; bytes that would show two classes or speak two languages are left out.
     """
     by_id: dict[str, list[Recipe]] = {}
-    ids = content_ids([recipe.name for recipe in recipes], store, threads)
-    for recipe, digest in zip(recipes, ids, strict=True):
-        by_id.setdefault(digest, []).append(recipe)
+    for recipe in recipes:
+        by_id.setdefault(ids[recipe.name], []).append(recipe)
     media, notes = [], []
     for digest, same in by_id.items():
         groups = sorted({recipe.group for recipe in same})
@@ -193,19 +196,15 @@ def distinct_media(
     return tuple(sorted(media, key=lambda medium: (medium.recipe.group, medium.recipe.name))), notes
 
 
-def check_media(media: Sequence[Medium], store: MediaStore, *, threads: int = 1) -> None:
-    """Check that a source still gives the bytes that a plan was made with.
+def check_media(media: Sequence[Medium], ids: Mapping[str, str]) -> None:
+    """Check by their `media_ids` that a source still gives the bytes that a plan was made with.
 
     Raises:
         PlanError: it does not, as after an update of the package that the media come from.
     """
-    there = list(itertools.takewhile(lambda medium: medium.recipe.name in store, media))
-    with closing(content_ids([medium.recipe.name for medium in there], store, threads)) as ids:
-        same = itertools.takewhile(lambda pair: pair[0].id == pair[1], zip(there, ids, strict=True))
-        sound = sum(1 for _ in same)
-    if sound < len(media):
-        recipe = media[sound].recipe
-        raise PlanError(
-            f"{recipe.name} from {recipe.source} is no longer what the plan was made with "
-            "(another version of the source?); build again with --overwrite"
-        )
+    for medium in media:
+        if ids.get(medium.recipe.name) != medium.id:
+            raise PlanError(
+                f"{medium.recipe.name} from {medium.recipe.source} is no longer what the plan was made with "
+                "(another version of the source?); build again with --overwrite"
+            )

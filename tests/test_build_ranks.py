@@ -13,8 +13,8 @@ import symile_m3.shardjob
 from symile_m3.build import build
 from symile_m3.engines import LocalEngine, WorkConfig
 from symile_m3.errors import PlanError, ShardError
-from symile_m3.media import Medium, content_id
-from symile_m3.mediastore import MediaStore, check_media, content_ids, distinct_media, make_media
+from symile_m3.media import content_id
+from symile_m3.mediastore import MediaStore, check_media, distinct_media, make_media, media_ids
 from symile_m3.plan import PlanConfig
 from symile_m3.progress import NoProgress
 from symile_m3.shards import DatasetIndex, DatasetLayout, ShardInfo
@@ -121,24 +121,22 @@ def test_a_rank_without_a_shard_makes_nothing(whole: Path, tmp_path: Path) -> No
         build(tmp_path, CONFIG, work=rank(12, 13))
 
 
-def test_threads_hash_media_as_one_does(tmp_path: Path) -> None:
+def test_media_are_hashed_alike_by_one_process_or_several(tmp_path: Path) -> None:
     pool = open_clip_pool("espeak", clips=(100, 2, 2), seed=0)
     recipes, store = make_media(pool, "clips", ("en",), tmp_path, engine=LocalEngine(1), progress=NoProgress())
-    names = [recipe.name for recipe in recipes]
     assert len(store.paths) == 2
-    expected = [content_id(store.read(name)) for name in names]
-    for threads in (1, 4):
-        assert list(content_ids(names, MediaStore(store.paths, "flac"), threads)) == expected
-    assert list(content_ids([], store)) == []
-    media, notes = distinct_media(recipes, store, "clips", threads=4)
-    assert (media, notes) == distinct_media(recipes, store, "clips")
-    check_media(media, store, threads=4)
-    for wrong in (70, 3):
-        altered = [Medium(id="0" * 16, recipe=one.recipe) if i >= wrong else one for i, one in enumerate(media)]
-        with pytest.raises(PlanError, match=f"^{media[wrong].recipe.name} from espeak.* is no longer what the plan"):
-            check_media(altered, store, threads=4)
+    ids = {recipe.name: content_id(store.read(recipe.name)) for recipe in recipes}
+    assert media_ids(store, LocalEngine(2)) == media_ids(store, LocalEngine(2), together=0) == ids
+    assert media_ids(MediaStore([], "flac"), LocalEngine(2)) == {}
+    media, _ = distinct_media(recipes, ids, "clips")
+    check_media(media, ids)
+    name = media[70].recipe.name
+    for wrong in ({**ids, name: "0" * 16}, {other: ids[other] for other in ids if other != name}):
+        with pytest.raises(PlanError, match=f"^{name} from espeak.* is no longer what the plan"):
+            check_media(media, wrong)
     pack = bytearray(store.paths[1].read_bytes())
     pack[len(pack) // 2] ^= 1
     store.paths[1].write_bytes(pack)
-    with pytest.raises(ShardError, match="was altered; delete the file"):
-        list(content_ids(names, MediaStore(store.paths, "flac"), 4))
+    for together in (0, 2):
+        with pytest.raises(ShardError, match="was altered; delete the file"):
+            media_ids(store, LocalEngine(2), together=together)
