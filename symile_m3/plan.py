@@ -10,9 +10,8 @@ Array suffixes: N samples, W words a text, K classes, L languages, R raw 64-bit 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ from numpy.typing import NDArray
 
 from symile_m3.errors import NotBuiltError, PlanError, UsageError
 from symile_m3.lexicon import Lexicon
-from symile_m3.media import Medium, Recipe
+from symile_m3.media import Medium
+from symile_m3.plan_json import json_parts, media_of, medium_to_json, plan_from_text
 from symile_m3.seeds import philox_key
 
 SPLITS = ("train", "val", "test")
@@ -294,36 +294,24 @@ class Plan:
             "version": FORMAT_VERSION,
             "config": asdict(self.config),
             "lexicon": asdict(self.lexicon),
-            "images": [_medium_to_json(medium) for medium in self.images],
-            "clips": [_medium_to_json(medium) for medium in self.clips],
+            "images": [medium_to_json(medium) for medium in self.images],
+            "clips": [medium_to_json(medium) for medium in self.clips],
         }
+
+    def json_parts(self, **more: str) -> Iterator[bytes]:
+        """`to_json`, and more fields, as text with sorted keys, in parts; see `symile_m3.plan_json`."""
+        fields = {"version": FORMAT_VERSION, "config": asdict(self.config), "lexicon": asdict(self.lexicon), **more}
+        return json_parts(fields, {"images": self.images, "clips": self.clips})
 
     @property
     def fingerprint(self) -> str:
         """32 hexadecimal digits over everything that shapes the bytes."""
         if "_fingerprint" not in self.__dict__:
-            text = json.dumps(self.to_json(), sort_keys=True, ensure_ascii=False)
-            object.__setattr__(self, "_fingerprint", hashlib.sha256(text.encode()).hexdigest()[:32])
+            digest = hashlib.sha256()
+            for part in self.json_parts():
+                digest.update(part)
+            object.__setattr__(self, "_fingerprint", digest.hexdigest()[:32])
         return str(self.__dict__["_fingerprint"])
-
-
-def _medium_to_json(medium: Medium) -> dict[str, Any]:
-    recipe = medium.recipe
-    return {
-        "id": medium.id,
-        "name": recipe.name,
-        "group": recipe.group,
-        "split": recipe.split,
-        "source": recipe.source,
-        "licence": recipe.licence,
-        "synthetic": recipe.synthetic,
-        "attributes": dict(recipe.attributes),
-    }
-
-
-def _medium_from_json(record: dict[str, Any]) -> Medium:
-    fields = dict(record)
-    return Medium(id=fields.pop("id"), recipe=Recipe(**fields))
 
 
 def _config_from_json(record: dict[str, Any]) -> PlanConfig:
@@ -332,10 +320,11 @@ def _config_from_json(record: dict[str, Any]) -> PlanConfig:
 
 def save_plan(plan: Plan, path: Path) -> None:
     """Write the plan with its fingerprint, atomically."""
-    from symile_m3.shards import write_text
+    from symile_m3.shards import replacing
 
-    record = {**plan.to_json(), "fingerprint": plan.fingerprint}
-    write_text(path, json.dumps(record, ensure_ascii=False, sort_keys=True))
+    with replacing(path) as file:
+        for part in plan.json_parts(fingerprint=plan.fingerprint):
+            file.write(part)
 
 
 def _content(path: Path | str) -> str:
@@ -356,7 +345,7 @@ def load_plan(path: Path | str) -> Plan:
         ShardError: its URL is refused or cannot be reached.
     """
     try:
-        record = json.loads(_content(path))
+        record = plan_from_text(_content(path))
     except FileNotFoundError:
         root = str(path).rsplit("/", 2)[0]
         raise NotBuiltError(
@@ -381,12 +370,13 @@ def load_plan(path: Path | str) -> Plan:
                 categories=tuple(lexicon["categories"]),
                 names=tuple(tuple(row) for row in lexicon["names"]),
             ),
-            images=tuple(_medium_from_json(medium) for medium in record["images"]),
-            clips=tuple(_medium_from_json(medium) for medium in record["clips"]),
+            images=media_of(record["images"]),
+            clips=media_of(record["clips"]),
         )
+        fingerprint = plan.fingerprint
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else error
         raise PlanError(f"{path}: not a plan of this version ({what}); build again with --overwrite") from error
-    if plan.fingerprint != record.get("fingerprint"):
+    if fingerprint != record.get("fingerprint"):
         raise PlanError(f"{path}: altered since it was written; build again with --overwrite")
     return plan

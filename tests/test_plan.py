@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import symile_m3.plan_json
 from symile_m3.errors import NotBuiltError, PlanError, UsageError
 from symile_m3.languages import SETS
 from symile_m3.lexicon import Lexicon
@@ -250,6 +253,34 @@ def test_a_plan_is_saved_and_loaded(tmp_path: Path) -> None:
             np.testing.assert_array_equal(column, columns(made.rows(split, 0, 20))[name])
 
 
+@pytest.mark.parametrize("part", [1, 7, 1000])
+def test_the_text_of_a_plan_is_plain_json_with_sorted_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    """However many media are written at a time; the fingerprint is that of the text without it."""
+    monkeypatch.setattr(symile_m3.plan_json, "_MEDIA_A_PART", part)
+    made = plan()
+    save_plan(made, tmp_path / "plan.json")
+    text = json.dumps(made.to_json(), sort_keys=True, ensure_ascii=False)
+    assert made.fingerprint == hashlib.sha256(text.encode()).hexdigest()[:32]
+    record = {**made.to_json(), "fingerprint": made.fingerprint}
+    assert (tmp_path / "plan.json").read_text("utf-8") == json.dumps(record, sort_keys=True, ensure_ascii=False)
+    none = dataclasses.replace(made, images=(), clips=(), _groups={})
+    text = json.dumps(none.to_json(), sort_keys=True, ensure_ascii=False)
+    assert b"".join(none.json_parts()).decode() == text
+
+
+def test_strings_that_recur_are_kept_once(tmp_path: Path) -> None:
+    save_plan(plan(), tmp_path / "plan.json")
+    assert gc.isenabled()
+    loaded = load_plan(tmp_path / "plan.json")
+    assert gc.isenabled()
+    for media in (loaded.images, loaded.clips):
+        for name in ("group", "split", "source", "licence"):
+            texts = [getattr(medium.recipe, name) for medium in media]
+            assert len({id(text) for text in texts}) == len(set(texts)) < len(texts)
+
+
 def alter(record: dict[str, Any], how: str) -> Any:
     if how == "a name":
         record["lexicon"]["names"][0][0] = "other"
@@ -269,6 +300,16 @@ def alter(record: dict[str, Any], how: str) -> Any:
         record["images"] = None
     elif how == "version":
         record["version"] = 99
+    elif how == "a clip without a name":
+        del record["clips"][3]["name"]
+    elif how == "attributes null":
+        record["images"][0]["attributes"] = None
+    elif how == "a clip among attributes":
+        record["clips"][3]["attributes"] = {"x": record["clips"][4]}
+    elif how == "a clip for a lexicon":
+        record["lexicon"] = record["clips"][4]
+    elif how == "a clip for all":
+        return record["clips"][4]
     else:
         return [record]
     return record
@@ -279,6 +320,8 @@ def alter(record: dict[str, Any], how: str) -> Any:
     [
         *((how, "altered since it was written") for how in ("a name", "a clip", "the seed", "no fingerprint")),
         *((how, "not a plan") for how in ("no clips", "another option", "a bad option", "null", "list")),
+        *((how, "not a plan") for how in ("a clip without a name", "attributes null", "a clip among attributes")),
+        *((how, "not a plan") for how in ("a clip for a lexicon", "a clip for all")),
         ("version", "format 99"),
     ],
 )
