@@ -13,7 +13,7 @@ import symile_m3.shardjob
 from symile_m3.build import build
 from symile_m3.engines import LocalEngine, WorkConfig
 from symile_m3.errors import PlanError, ShardError
-from symile_m3.media import content_id
+from symile_m3.media import SpeechOptions, content_id
 from symile_m3.mediastore import MediaStore, check_media, distinct_media, make_media, media_ids
 from symile_m3.plan import PlanConfig
 from symile_m3.progress import NoProgress
@@ -122,7 +122,7 @@ def test_a_rank_without_a_shard_makes_nothing(whole: Path, tmp_path: Path) -> No
 
 
 def test_media_are_hashed_alike_by_one_process_or_several(tmp_path: Path) -> None:
-    pool = open_clip_pool("espeak", clips=(100, 2, 2), seed=0)
+    pool = open_clip_pool("espeak", SpeechOptions(clips=(100, 2, 2)))
     recipes, store = make_media(pool, "clips", ("en",), tmp_path, engine=LocalEngine(1), progress=NoProgress())
     assert len(store.paths) == 2
     ids = {recipe.name: content_id(store.read(recipe.name)) for recipe in recipes}
