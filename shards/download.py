@@ -5,13 +5,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import time
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from symile_m3.shards.errors import ShardError
-from symile_m3.shards.retry import is_final
 from symile_m3.shards.storage import RemoteStorage
 
 _LEAST_CHUNK = 1 << 16
@@ -21,7 +19,9 @@ _WHOLE_TRIES = 2
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def download(storage: RemoteStorage, name: str, to: Path, *, filesize: int, sha256: str, chunk_bytes: int) -> None:
+def download(
+    storage: RemoteStorage, name: str, to: Path, *, filesize: int, sha256: str | None, chunk_bytes: int
+) -> str:
     """Make `to` the content of a remote file, going on with what is there of it from an earlier, broken-off try.
 
     A failure that may pass is tried again as the storage's RetryConfig says, from the byte where it stopped;
@@ -33,8 +33,11 @@ def download(storage: RemoteStorage, name: str, to: Path, *, filesize: int, sha2
         name: of the file in it.
         to: on the disk; it holds what has come so far whenever this ends without success.
         filesize: in bytes.
-        sha256: of the whole, in hexadecimal.
+        sha256: of the whole, in hexadecimal; None where it is not known.
         chunk_bytes: to a request, where the store gives ranges; less after a failure.
+
+    Returns:
+        The SHA-256 of what has come, in hexadecimal.
 
     Raises:
         ShardError: the file is missing, cannot be had, or is not what its record says; the disk is full.
@@ -45,8 +48,9 @@ def download(storage: RemoteStorage, name: str, to: Path, *, filesize: int, sha2
         tries += held == 0  # what an earlier process left may be anything, and is not held against the store
         with _opened(to, held) as file:
             _fetch(storage, name, file, digest, held, filesize, chunk_bytes)
-        if digest.hexdigest() == sha256:
-            return
+        found = str(digest.hexdigest())
+        if sha256 is None or found == sha256:
+            return found
         to.unlink()
     shard = to.name.removesuffix(PART)
     raise ShardError(
@@ -59,22 +63,20 @@ def _fetch(
     storage: RemoteStorage, name: str, file: FileIO, digest: Any, held: int, filesize: int, chunk_bytes: int
 ) -> None:
     """Append the bytes from `held` on to the file and to the digest."""
-    failures = 0
+    patience = storage.patience(name)
     while held < filesize:
         try:
             for data in storage.read_from(name, held, filesize, chunk_bytes):
                 _write(file, data)
                 digest.update(data)
                 held += len(data)
-                failures = 0
+                patience.progressed()
         except ShardError:
             raise
         except Exception as error:  # a file system may raise anything
-            failures += 1
-            if is_final(error) or failures >= storage.retry.attempts:
+            if not patience.wait(error):
                 raise storage.failed(name, f"read beyond {held:,} of {filesize:,} bytes", error) from error
             chunk_bytes = max(_LEAST_CHUNK, chunk_bytes // 2)
-            time.sleep(storage.retry.wait_s(failures, error))
     try:
         os.fsync(file.fileno())
     except OSError as error:

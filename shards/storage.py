@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from symile_m3.shards.atomic import replacing, write_bytes
 from symile_m3.shards.errors import ShardError
-from symile_m3.shards.retry import RetryConfig, http_status, reason_of, retrying
+from symile_m3.shards.retry import Patience, RetryConfig, http_status, reason_of, retrying
 from symile_m3.shards.urls import checked_protocol, local_path, shown, without_secrets
 
 T = TypeVar("T")
@@ -153,6 +153,7 @@ class RemoteStorage:
         self.retry = retry or RetryConfig()
         self.protocol = checked_protocol(url)
         self._held: tuple[int, Any, str] | None = None
+        self._answered = False
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_held": None}
@@ -271,12 +272,14 @@ class RemoteStorage:
         def attempt() -> T:
             fs, path = self._place(name)
             try:
-                return action(fs, path)
+                result = action(fs, path)
             except FileNotFoundError as error:
                 raise _behind(error) from error
+            self._answered = True
+            return result
 
         try:
-            return retrying(attempt, self.retry)
+            return retrying(attempt, self.retry, f"{self.root}/{name}", known=self._answered, shown=self._shown)
         except FileNotFoundError:
             raise
         except ShardError:
@@ -287,7 +290,14 @@ class RemoteStorage:
     def failed(self, name: str, verb: str, error: BaseException) -> ShardError:
         """What is said when something could not be read, written, ... for good."""
         reason = reason_of(_behind(error) if isinstance(error, FileNotFoundError) else error)
-        return ShardError(f"{self.root}/{name}: cannot be {verb}: {without_secrets(reason, self.url)}")
+        return ShardError(f"{self.root}/{name}: cannot be {verb}: {self._shown(reason)}")
+
+    def patience(self, name: str) -> Patience:
+        """For whoever tries again what `read_from` could not read."""
+        return Patience(self.retry, f"{self.root}/{name}", known=self._answered, shown=self._shown)
+
+    def _shown(self, text: str) -> str:
+        return without_secrets(text, self.url)
 
     def _place(self, name: str) -> tuple[Any, str]:
         """The file system, of this process's own, and the path of a file in it."""
@@ -296,7 +306,7 @@ class RemoteStorage:
 
             base = self.url.partition("?")[0] if self.streams else self.url
             try:
-                fs, path = fsspec.core.url_to_fs(base)
+                fs, path = fsspec.core.url_to_fs(base, **_settings(self.protocol))
             except ImportError as error:
                 raise ShardError(f"{self.root}: {error} (pip install that package)") from error
             self._held = (os.getpid(), fs, str(path).rstrip("/"))
@@ -304,6 +314,15 @@ class RemoteStorage:
         name = checked_name(name)
         query = urlsplit(self.url).query if self.streams else ""
         return fs, (path if name == "." else f"{path}/{name}") + (f"?{query}" if query else "")
+
+
+def _settings(protocol: str) -> dict[str, Any]:
+    """What a file system is told that its user has not told it: not to try again by itself and say nothing."""
+    from fsspec.config import conf  # type: ignore[import-untyped]
+
+    if protocol in ("s3", "s3a") and "AWS_MAX_ATTEMPTS" not in os.environ and "config_kwargs" not in conf.get("s3", {}):
+        return {"config_kwargs": {"retries": {"total_max_attempts": 1}}}
+    return {}
 
 
 def checked_name(name: str) -> str:

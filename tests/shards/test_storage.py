@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from remote_servers import Fault, serving
+from remote_servers import Fault, s3_endpoint, serving
 from shard_samples import names
 
 from symile_m3.shards import RetryConfig, ShardError, is_url, local_path, open_storage
@@ -185,12 +187,80 @@ def test_a_server_that_says_when_to_come_back_is_heeded(tmp_path: Path) -> None:
         assert open_storage(server.url, retry=FAST).read_bytes("a") == b"there"
 
 
+def test_what_is_tried_again_is_said_once_and_without_secrets(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a").write_bytes(b"there")
+    with serving(tmp_path) as server:
+        storage = open_storage(f"{server.url}?token=secret", retry=FAST)
+        server.faults["a"].extend([Fault(status=503)] * 3)
+        assert storage.read_bytes("a") == b"there"
+        (record,) = caplog.records
+        assert (record.name, record.levelname) == ("symile_m3.shards", "WARNING")
+        assert record.getMessage().startswith(f"{server.url}/a: HTTP 503 Service Unavailable; trying again in 0.0 s")
+        assert "secret" not in record.getMessage()
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+@pytest.mark.parametrize("kind", ["http", "no such name", "s3"])
+def test_where_nobody_answers_less_is_tried_than_where_somebody_is_busy(
+    kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    retry = RetryConfig(attempts=50, first_wait_s=0.02, max_wait_s=0.02, give_up_s=30.0, unreachable_s=0.2)
+
+    def unknown(*where: object, **how: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    if kind == "no such name":
+        monkeypatch.setattr(socket, "getaddrinfo", unknown)  # a real resolver may take its time to say so
+    start = time.monotonic()
+    with s3_endpoint(f"http://127.0.0.1:{closed_port()}") if kind == "s3" else contextlib.nullcontext():
+        monkeypatch.delenv("AWS_MAX_ATTEMPTS", raising=False)  # as for most users
+        url = {"http": f"http://127.0.0.1:{closed_port()}/m3", "no such name": "http://no-such-host.invalid/m3"}
+        storage = open_storage(url.get(kind, "s3://bucket/m3"), retry=retry)
+        for read in (storage.read_bytes, storage.size):
+            with pytest.raises(ShardError, match=r"m3/a: cannot be read: "):
+                read("a")
+    assert time.monotonic() - start < 5
+    assert len(caplog.records) == 1
+
+
+def test_a_store_that_has_answered_is_waited_for_longer(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"there")
+    refused = ConnectionRefusedError(111, "Connection refused")
+    with serving(tmp_path) as server:
+        storage = RemoteStorage(server.url, retry=RetryConfig(first_wait_s=0.001, max_wait_s=0.01, unreachable_s=0))
+        assert not storage.patience("a").wait(refused)
+        storage.read_bytes("a")
+        assert storage.patience("a").wait(refused)
+        storage = pickle.loads(pickle.dumps(storage))
+        assert storage.patience("a").wait(refused)
+
+
+def test_the_time_that_failures_may_take_is_bounded(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        server.faults["a"].extend([Fault(status=503)] * 1000)
+        storage = open_storage(
+            server.url, retry=RetryConfig(attempts=1000, first_wait_s=0.02, max_wait_s=0.02, give_up_s=0.2)
+        )
+        with pytest.raises(ShardError, match="HTTP 503"):
+            storage.read_bytes("a")
+        assert 5 < len(server.gets("a")) < 25
+
+
 def test_waits_grow_up_to_their_limit_and_differ() -> None:
     config = RetryConfig(attempts=8, first_wait_s=1.0, max_wait_s=10.0)
     for failures, longest in ((1, 1.0), (2, 2.0), (4, 8.0), (5, 10.0), (2000, 10.0)):
         waits = {config.wait_s(failures, OSError()) for _ in range(50)}
         assert longest / 2 <= min(waits) < max(waits) <= longest
-    for wrong in ({"attempts": 0}, {"first_wait_s": -1.0}, {"first_wait_s": 3.0, "max_wait_s": 2.0}):
+    for wrong in (
+        {"attempts": 0},
+        {"first_wait_s": -1.0},
+        {"first_wait_s": 3.0, "max_wait_s": 2.0},
+        {"give_up_s": -1.0},
+    ):
         with pytest.raises(ValueError, match="must"):
             RetryConfig(**wrong)  # type: ignore[arg-type]
 
