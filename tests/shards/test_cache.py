@@ -191,7 +191,7 @@ def test_the_shard_unused_for_longest_goes_first(tmp_path: Path) -> None:
         cache.fetch(shards[4])
         assert cached(tmp_path) == [TAR.format(s, 5) for s in (0, 3, 4)]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("symile_m3.shards.cache._STALE_S", -1.0)
+            patch.setattr("symile_m3.shards.cache_folder._STALE_S", -1.0)
             cache.make_room()  # a folder with shards stays, whenever it was used
         assert len(cached(tmp_path)) == 3
 
