@@ -12,24 +12,22 @@ environment (`AWS_ENDPOINT_URL`, `AWS_PROFILE`, ...) or by fsspec's configuratio
 from __future__ import annotations
 
 import os
-import re
 import secrets
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from symile_m3.shards.atomic import replacing, write_bytes
 from symile_m3.shards.errors import ShardError
-from symile_m3.shards.retry import Patience, RetryConfig, http_status, reason_of, retrying
-from symile_m3.shards.urls import checked_protocol, local_path, shown, without_secrets
+from symile_m3.shards.local_storage import LocalStorage
+from symile_m3.shards.remote_file import behind, linked_files, ranged, size_of, stream, version_of
+from symile_m3.shards.retry import Patience, RetryConfig, reason_of, retrying
+from symile_m3.shards.urls import checked_name, checked_protocol, local_path, shown, without_secrets
 
 T = TypeVar("T")
 
 _WHOLE_UPLOADS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "ocilake", "tos", "hf"}
 """Stores in which an upload appears whole; in others a file is written under another name and renamed."""
-
-_COPY = 1 << 20
 
 
 class Storage(Protocol):
@@ -82,61 +80,6 @@ def open_storage(root: str | Path, *, retry: RetryConfig | None = None) -> Stora
     return RemoteStorage(str(root), retry=retry) if local is None else LocalStorage(local)
 
 
-class LocalStorage:
-    """A directory.
-
-    Args:
-        directory: it need not exist before something is written.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-
-    @property
-    def root(self) -> str:
-        return str(self.directory)
-
-    def read_bytes(self, name: str) -> bytes:
-        return self._try(name, "read", lambda path: path.read_bytes())
-
-    def write_bytes(self, name: str, data: bytes) -> None:
-        write_bytes(self.directory / checked_name(name), data)
-
-    def write_file(self, local: Path, name: str) -> None:
-        try:
-            with local.open("rb") as source, replacing(self.directory / checked_name(name)) as file:
-                while part := source.read(_COPY):
-                    file.write(part)
-        except OSError as error:
-            raise ShardError(f"{local}: cannot be read: {error.strerror}") from error
-
-    def exists(self, name: str) -> bool:
-        return self._try(name, "read", lambda path: path.is_file())
-
-    def size(self, name: str) -> int:
-        return self._try(name, "read", lambda path: path.stat().st_size)
-
-    def list(self, folder: str = "") -> list[str]:
-        try:
-            return self._try(
-                folder or ".", "read", lambda path: sorted(entry.name for entry in path.iterdir() if entry.is_file())
-            )
-        except FileNotFoundError:
-            return []
-
-    def remove(self, name: str) -> None:
-        self._try(name, "removed", lambda path: path.unlink(missing_ok=True))
-
-    def _try(self, name: str, verb: str, action: Callable[[Path], T]) -> T:
-        path = self.directory / checked_name(name)
-        try:
-            return action(path)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise ShardError(f"{path}: cannot be {verb}: {error.strerror}") from error
-
-
 class RemoteStorage:
     """A place that fsspec reaches. It is picklable, and works in forked and spawned processes.
 
@@ -182,7 +125,7 @@ class RemoteStorage:
         """
         fs, path = self._place(name)
         if self.streams:
-            yield from _stream(fs, path, start, stop)
+            yield from stream(fs, path, start, stop)
             return
         while start < stop:
             end = min(stop, start + chunk)
@@ -191,6 +134,22 @@ class RemoteStorage:
                 raise EOFError(f"{len(data):,} bytes came where {end - start:,} were asked for")
             yield data
             start = end
+
+    def read_range(self, name: str, start: int, stop: int) -> bytes | None:
+        """The bytes from `start` to `stop` of a file, tried again as all else; None where only whole files come.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ShardError: they cannot be had.
+        """
+
+        def read(fs: Any, path: str) -> bytes | None:
+            data = ranged(fs, path, start, stop) if self.streams else fs.cat_file(path, start=start, end=stop)
+            if data is not None and len(data) != stop - start:
+                raise EOFError(f"{len(data):,} bytes came where {stop - start:,} were asked for")
+            return None if data is None else bytes(data)
+
+        return self._try(name, f"read at byte {start:,}", read)
 
     def write_bytes(self, name: str, data: bytes) -> None:
         self._write(name, len(data), lambda fs, path: fs.pipe_file(path, data))
@@ -210,10 +169,45 @@ class RemoteStorage:
         return True
 
     def size(self, name: str) -> int:
-        size = self._try(name, "read", _size)
+        return self.version(name)[0]
+
+    def version(self, name: str) -> tuple[int, str]:
+        """The length of a file in bytes, and what its store says to tell it from another one of its name.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+
+        def look(fs: Any, path: str) -> tuple[int | None, str]:
+            fs.invalidate_cache()
+            return version_of(fs.info(path), path)
+
+        size, tag = self._try(name, "read", look)
         if size is None:
             raise ShardError(f"{self.root}/{name}: the server does not say how long it is")
-        return size
+        return size, tag
+
+    def below(self, ending: str) -> list[str]:
+        """The names of all files here and in folders below whose names end so, sorted part by part; hidden
+        folders are left out.
+
+        Over HTTP these are what the pages of folders link to.
+
+        Raises:
+            FileNotFoundError: there is no such folder, or no list of it is to be had.
+            ShardError: the store fails, or folders lie deeper than 32.
+        """
+
+        def find(fs: Any, path: str) -> list[str]:
+            fs.invalidate_cache()
+            if self.streams:
+                return list(linked_files(fs, path, ending))
+            start = f"{path}/"
+            return [name.removeprefix(path).lstrip("/") for name in fs.find(path) if name.startswith(start) or not path]
+
+        names = [name for name in self._try(".", "listed", find) if name.endswith(ending)]
+        parts = [name.split("/") for name in set(names)]
+        return ["/".join(one) for one in sorted(parts) if not any(part.startswith(".") for part in one)]
 
     def list(self, folder: str = "") -> list[str]:
         def names(fs: Any, path: str) -> list[str]:
@@ -253,7 +247,7 @@ class RemoteStorage:
                     if fs.exists(temp):
                         fs.rm_file(temp)
                     raise
-            there = _size(fs, path)
+            there = size_of(fs, path)
             if there != size:
                 raise EOFError(f"{there} of {size:,} bytes arrived")
 
@@ -274,7 +268,7 @@ class RemoteStorage:
             try:
                 result = action(fs, path)
             except FileNotFoundError as error:
-                raise _behind(error) from error
+                raise behind(error) from error
             self._answered = True
             return result
 
@@ -289,7 +283,7 @@ class RemoteStorage:
 
     def failed(self, name: str, verb: str, error: BaseException) -> ShardError:
         """What is said when something could not be read, written, ... for good."""
-        reason = reason_of(_behind(error) if isinstance(error, FileNotFoundError) else error)
+        reason = reason_of(behind(error) if isinstance(error, FileNotFoundError) else error)
         return ShardError(f"{self.root}/{name}: cannot be {verb}: {self._shown(reason)}")
 
     def patience(self, name: str) -> Patience:
@@ -323,47 +317,3 @@ def _settings(protocol: str) -> dict[str, Any]:
     if protocol in ("s3", "s3a") and "AWS_MAX_ATTEMPTS" not in os.environ and "config_kwargs" not in conf.get("s3", {}):
         return {"config_kwargs": {"retries": {"total_max_attempts": 1}}}
     return {}
-
-
-def checked_name(name: str) -> str:
-    """`name`, which must not lead out of the dataset.
-
-    Raises:
-        ShardError: it is absolute, or has a part `..`, or a character no file of a dataset has.
-    """
-    path = PurePosixPath(name)
-    if not name or path.is_absolute() or ".." in path.parts or re.search(r"[\\?#\x00-\x1f]", name):
-        raise ShardError(f"{name!r} cannot be a file of a dataset (use a relative path without '..')")
-    return path.as_posix()
-
-
-def _size(fs: Any, path: str) -> int | None:
-    fs.invalidate_cache()
-    info = fs.info(path)
-    if info.get("type") == "directory":
-        raise FileNotFoundError(path)
-    size = info.get("size")
-    return None if size is None else int(size)
-
-
-def _behind(error: BaseException) -> BaseException:
-    """fsspec calls every failure of a HEAD request a missing file; what was it really?"""
-    cause = error.__cause__
-    if cause is None or not type(cause).__module__.startswith("aiohttp") or http_status(cause) in (404, 410):
-        return error
-    return cause
-
-
-def _stream(fs: Any, url: str, start: int, stop: int) -> Iterator[bytes]:
-    """One GET from `start` on. A server that ignores ranges sends all again, and the beginning is passed over."""
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
-    with fs.open(url, "rb", block_size=0, size=stop, headers=headers) as file:
-        at = start if file.r.status == 206 else 0
-        while at < stop:
-            data = file.read(_COPY)
-            if not data:
-                raise EOFError(f"the connection ended at {at:,} of {stop:,} bytes")
-            at += len(data)
-            if at > start:
-                fresh = data[-(at - start) :] if at - len(data) < start else data
-                yield fresh[: len(fresh) - max(0, at - stop)]

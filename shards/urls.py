@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit, urlunsplit
 
 from symile_m3.shards.errors import ShardError
@@ -89,3 +89,15 @@ def without_secrets(text: str, url: str) -> str:
         if secret:
             text = text.replace(secret, "***")
     return text
+
+
+def checked_name(name: str) -> str:
+    """`name`, which must not lead out of the dataset.
+
+    Raises:
+        ShardError: it is absolute, or has a part `..`, or a character no file of a dataset has.
+    """
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or re.search(r"[\\?#\x00-\x1f]", name):
+        raise ShardError(f"{name!r} cannot be a file of a dataset (use a relative path without '..')")
+    return path.as_posix()
