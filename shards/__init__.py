@@ -16,7 +16,7 @@ read in any order by offset, checked as they are read, and iteration resumes exa
 This package knows the format and nothing else: no class names, no models, no torch; but for
 `StreamingDataset`, a dataset for PyTorch's DataLoader, which imports torch when it is first asked for.
 A dataset may also be a URL (`s3://bucket/m3`, `https://host/m3`): its shards then come through a cache on
-the local disk, whole and checked, and everything else is as before.
+the local disk, whole and checked, and everything else is as before. So may the tars of a `ForeignReader`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 from symile_m3.shards.atomic import AtomicFile, replacing, sweep, write_bytes, write_text
 from symile_m3.shards.batch import Sample
 from symile_m3.shards.blend import Blend, OrderedSource
-from symile_m3.shards.cache import CacheConfig, ShardCache, open_layout
+from symile_m3.shards.cache import ShardCache, open_layout
+from symile_m3.shards.cache_folder import CacheConfig
 from symile_m3.shards.decode import DecodeLimits, decode_audio, decode_image, decode_json, decode_member, decode_text
 from symile_m3.shards.errors import DamagedSampleError, ShardError, SymileM3Error
 from symile_m3.shards.foreign import ALIASES, ForeignReader

@@ -1,4 +1,4 @@
-"""Reading WebDataset tars that anyone wrote, with no index and no list."""
+"""Reading WebDataset tars that anyone wrote, here or behind URLs, with no index and no list."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import bisect
 import hashlib
 import itertools
 import json
-import multiprocessing
 import os
 import threading
+import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from symile_m3.shards.cache_folder import CacheConfig, Lease, drop_beyond
 from symile_m3.shards.errors import ShardError
-from symile_m3.shards.foreign_index import open_foreign
-from symile_m3.shards.index import ShardIndex
+from symile_m3.shards.foreign_index import lease_remote
+from symile_m3.shards.foreign_scan import TarScan, columns_of, digest_of, scan_tars
 from symile_m3.shards.layout import MEMBERS
+from symile_m3.shards.prefetch import Prefetcher, shards_ahead
 from symile_m3.shards.reader import MAX_OPEN
-from symile_m3.shards.scan import DAMAGE, Findings
+from symile_m3.shards.remote_tars import RemoteTar, TarCache
+from symile_m3.shards.scan import DAMAGE
 from symile_m3.shards.shard_reader import MAX_MEMBER_BYTES, ShardReader
 from symile_m3.shards.tar_list import list_tars
 from symile_m3.shards.verify import Problem
@@ -39,6 +39,9 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 named here has its own name for a suffix."""
 
 
+_OF_THE_PROCESS = ("_open", "_lock", "_pid", "_ahead", "_rechecked")
+
+
 class ForeignReader:
     """The samples of any WebDataset tars as one sequence, in the order of the tars; a `Source` for a `Loader`.
 
@@ -48,8 +51,14 @@ class ForeignReader:
     replaced or its headers altered is noticed always. The reader is picklable, opens its tars anew in every
     process, and may be used by several threads.
 
+    Tars behind URLs come through the cache (see `CacheConfig`), as the shards of a remote dataset do. All of them
+    are fetched once, to be indexed; the indexes stay in the cache, so that the next reader fetches a tar only when
+    its samples are read, or where its length or what its store says of its version has changed. Samples, order and
+    fingerprint are those of the same tars in a directory.
+
     Args:
-        tars: a directory, a path, a pattern with `*` or `{000..012}`, or a list of these; see `list_tars`.
+        tars: a directory, a path, a pattern with `*` or `{000..012}`, a URL of any of these, or a list; see
+            `list_tars`.
         fields: what every sample must have.
         aliases: the suffixes, in small letters, under which a field is looked for; for fields not
             named their own name.
@@ -57,25 +66,28 @@ class ForeignReader:
         on_damage: `stop` raises where a tar is cut off, a header is damaged or a key occurs twice;
             `skip` goes on with what is whole.
         index_dir: where indexes are kept; by default beside the tars or, where that cannot be written,
-            in `default_index_dir()`.
-        workers: processes that scan; with more than one they are spawned, so that a script must guard its
-            entry with `if __name__ == "__main__"`.
+            in `default_index_dir()`; those of remote tars by default in the cache.
+        workers: processes that scan; one scans here, and fetches four remote tars at a time. More are spawned, so
+            that a script must guard its entry with `if __name__ == "__main__"`.
         progress: called with (tars done, tars) after each.
         max_open: tars open at a time.
         max_member_bytes: a longer member is damage of its sample, found when it is read.
+        cache: of remote tars.
 
     Attributes:
-        paths: the tars.
+        paths: the tars; of remote ones, URLs without user, password and query.
         problems: what is odd, at most a hundred of a kind in a tar, each with the tar, the key where
             it is known, and a kind: `missing`, `duplicate`, `interleaved`, `cut off`, `damaged header`,
             `trailing`, `no end`, `link or device`, `sparse file`, `unsafe name`, `no sample`, `unknown entry`.
         counts: how often each kind was found.
 
     Raises:
-        ShardError: a tar cannot be read, none has a sample with all fields, or something is missing or
+        ShardError: a tar cannot be read or fetched, none has a sample with all fields, or something is missing or
             damaged and is not to be skipped.
         ValueError: an argument is out of range.
     """
+
+    _ahead: Prefetcher[RemoteTar] | None
 
     def __init__(
         self,
@@ -90,6 +102,7 @@ class ForeignReader:
         progress: Callable[[int, int], None] | None = None,
         max_open: int = MAX_OPEN,
         max_member_bytes: int = MAX_MEMBER_BYTES,
+        cache: CacheConfig | None = None,
     ) -> None:
         for name, number in (("workers", workers), ("max_open", max_open), ("max_member_bytes", max_member_bytes)):
             if number < 1:
@@ -99,9 +112,12 @@ class ForeignReader:
                 raise ValueError(f"{name} must be stop or skip, not {choice!r}")
         if isinstance(fields, str) or not fields or len(set(fields)) != len(fields):
             raise ValueError(f"fields must be different members, at least one, not {fields!r}")
-        self.paths = tuple(list_tars(tars))
+        self._tars = tuple(list_tars(tars, retry=None if cache is None else cache.retry))
+        self.paths = tuple(tar.url if isinstance(tar, RemoteTar) else tar for tar in self._tars)
         wanted = tuple((name, tuple(aliases.get(name, (name,)))) for name in fields)
-        self._scan = _Scan(wanted, index_dir)
+        if cache is None and any(isinstance(tar, RemoteTar) for tar in self._tars):
+            cache = CacheConfig()
+        self._scan = TarScan(wanted, index_dir, cache)
         self._max_open = max_open
         self._max_member_bytes = max_member_bytes
         self.problems: list[Problem] = []
@@ -109,14 +125,14 @@ class ForeignReader:
         digest = hashlib.blake2b(json.dumps([on_missing, wanted]).encode(), digest_size=16)
         self._sizes: list[int] = []
         self._digests: list[bytes] = []
-        for done, summary in enumerate(_map(self._scan, self.paths, workers), start=1):
+        for done, summary in enumerate(scan_tars(self._scan, self._tars, workers), start=1):
             self.problems += summary.findings.problems
             self.counts += summary.findings.counts
             self._sizes.append(summary.size)
             self._digests.append(summary.digest)
             digest.update(f"{len(summary.name)} {summary.name}".encode() + summary.digest)
             if progress is not None:
-                progress(done, len(self.paths))
+                progress(done, len(self._tars))
         self._fingerprint = digest.hexdigest()
         self._ends = list(itertools.accumulate(self._sizes))
         if on_damage == "stop":
@@ -133,7 +149,7 @@ class ForeignReader:
         return self._ends[-1]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_open", "_lock", "_pid")}
+        return {name: value for name, value in self.__dict__.items() if name not in _OF_THE_PROCESS}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -156,7 +172,7 @@ class ForeignReader:
 
     def shard(self, i: int) -> str:
         """File name of the tar that holds sample `i`."""
-        return self.paths[self._locate(i)[0]].name
+        return self._tars[self._locate(i)[0]].name
 
     def key(self, i: int) -> str:
         """The key of sample `i`; tars often use the same keys."""
@@ -177,11 +193,39 @@ class ForeignReader:
         fields = own if fields is None else fields
         for name in fields:
             if name not in own:
-                raise ShardError(f"{self.paths[s].name}: {name!r} is not among the fields asked for: {', '.join(own)}")
+                raise ShardError(f"{self._tars[s].name}: {name!r} is not among the fields asked for: {', '.join(own)}")
         tar = self._tar(s)
-        names = [tar.reader.index.members[tar.columns[j, own.index(name)]] for name in fields]
-        members = tar.reader.read(int(tar.rows[j]), names)
-        return {name: members[member] for name, member in zip(fields, names, strict=True)}
+        try:
+            return tar.read(j, fields, own)
+        except ShardError:
+            again = self._anew(s, tar)
+            if again is None:
+                raise
+        return again.read(j, fields, own)
+
+    def prefetch(self, numbers: Sequence[int] | npt.NDArray[np.int64]) -> None:
+        """Fetch the remote tars of these samples in the background, in this order, as far as the cache has room;
+        see `shards_ahead`."""
+        if not len(numbers) or not any(isinstance(tar, RemoteTar) for tar in self._tars):
+            return
+        if self._pid != os.getpid():
+            self._renew()
+        config = self._scan.config
+
+        def is_there(s: int) -> bool:
+            tar = self._tars[s]
+            return s in self._open or not isinstance(tar, RemoteTar) or TarCache(tar.storage, config).has(tar)
+
+        wanted = [
+            tar
+            for s in shards_ahead(numbers, self._ends, self._bytes, is_there, config.max_bytes)
+            if isinstance(tar := self._tars[s], RemoteTar)
+        ]
+        if wanted:
+            with self._lock:  # a loader asks from two threads
+                if self._ahead is None:
+                    self._ahead = Prefetcher(lambda tar: TarCache(tar.storage, config).fetch(tar))
+            self._ahead.submit(wanted)
 
     def close(self) -> None:
         """Let go of all open tars; they open anew when read again."""
@@ -206,23 +250,56 @@ class ForeignReader:
         with self._lock:
             tar = self._open.pop(s, None)
             if tar is None:
-                path = self.paths[s]
-                index, _ = open_foreign(path, self._scan.index_dir)
-                if _digest(index) != self._digests[s]:
-                    raise ShardError(f"{path}: has changed since it was first read (begin anew)")
-                columns = _columns(index, self._scan.wanted)
-                rows = np.flatnonzero((columns >= 0).all(axis=1))
-                tar = _Tar(ShardReader(path, index, max_member_bytes=self._max_member_bytes), rows, columns[rows])
+                tar = self._opened(s)
             self._open[s] = tar
             while len(self._open) > self._max_open:
                 # dropped, not closed: another thread may be reading from it
                 del self._open[next(iter(self._open))]
             return tar
 
+    def _opened(self, s: int) -> _Tar:
+        tar, scan = self._tars[s], self._scan
+        index, _ = scan.index(tar)
+        if digest_of(index) != self._digests[s]:
+            raise ShardError(f"{self.paths[s]}: has changed since it was first read (begin anew)")
+        lease: Lease | None = None
+        path = tar if isinstance(tar, Path) else Path()
+        if isinstance(tar, RemoteTar):
+            drop_beyond(self._open, self._bytes, tar.size, scan.config.max_bytes // 2)
+            lease = lease_remote(tar, index, scan.config, scan.index_dir)
+            path = lease.path
+        columns = columns_of(index, scan.wanted)
+        rows = np.flatnonzero((columns >= 0).all(axis=1))
+        reader = ShardReader(path, index, max_member_bytes=self._max_member_bytes)
+        if lease is not None:
+            weakref.finalize(reader, lease.close)  # not before: readers open their tar when first read
+        return _Tar(reader, rows, columns[rows])
+
+    def _anew(self, s: int, failed: _Tar) -> _Tar | None:
+        """A remote tar whose copy in the cache may have been altered since it came; fetched again if it was.
+        None where that has been tried before in this process, or cannot be known."""
+        tar, sha256 = self._tars[s], failed.reader.index.notes.get("sha256")
+        if not isinstance(tar, RemoteTar) or not isinstance(sha256, str):
+            return None
+        with self._lock:
+            if self._open.get(s) is failed:
+                if s in self._rechecked:
+                    return None
+                self._rechecked.add(s)
+                TarCache(tar.storage, self._scan.config).recheck(f"{tar.stem}.tar", sha256)
+                del self._open[s]
+        return self._tar(s)
+
+    def _bytes(self, s: int) -> int:
+        tar = self._tars[s]
+        return tar.size if isinstance(tar, RemoteTar) else 0
+
     def _renew(self) -> None:
         self._open: dict[int, _Tar] = {}
         self._lock = threading.Lock()
         self._pid = os.getpid()
+        self._ahead = None
+        self._rechecked: set[int] = set()
 
 
 class _Tar(NamedTuple):
@@ -232,68 +309,8 @@ class _Tar(NamedTuple):
     rows: npt.NDArray[np.int64]
     columns: npt.NDArray[np.int8]
 
-
-class _Summary(NamedTuple):
-    name: str
-    size: int
-    digest: bytes
-    findings: Findings
-
-
-@dataclass(frozen=True, slots=True)
-class _Scan:
-    """What is known of a tar after its headers have been read; picklable.
-
-    Attributes:
-        wanted: each field with its suffixes.
-        index_dir: where indexes are kept.
-    """
-
-    wanted: tuple[tuple[str, tuple[str, ...]], ...]
-    index_dir: Path | None
-
-    def __call__(self, path: Path) -> _Summary:
-        index, findings = open_foreign(path, self.index_dir)
-        columns = _columns(index, self.wanted)
-        whole = (columns >= 0).all(axis=1)
-        for row in np.flatnonzero(~whole).tolist():
-            lacking = [name for (name, _), m in zip(self.wanted, columns[row].tolist(), strict=True) if m < 0]
-            findings.add("missing", index.key(row), f"has no {' and no '.join(lacking)}")
-        return _Summary(path.name, int(whole.sum()), _digest(index), findings)
-
-
-def _map(scan: _Scan, paths: Sequence[Path], workers: int) -> Iterator[_Summary]:
-    workers = min(workers, len(paths))
-    if workers == 1:
-        yield from map(scan, paths)
-        return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            yield from pool.map(scan, paths)
-        except BrokenProcessPool:
-            raise ShardError(
-                "a process that scanned tars died (guard the entry of the script with "
-                'if __name__ == "__main__", or use workers=1)'
-            ) from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _columns(index: ShardIndex, wanted: Sequence[tuple[str, Sequence[str]]]) -> npt.NDArray[np.int8]:
-    """In which column of the index each of the F fields of each of the N samples is, -1 for none, shape (N, F)."""
-    columns = np.full((len(index), len(wanted)), -1, np.int8)
-    for f, (_, suffixes) in enumerate(wanted):
-        for suffix in reversed(suffixes):
-            if suffix in index.members:
-                m = index.members.index(suffix)
-                columns[index.offsets[:, m] >= 0, f] = m
-    return columns
-
-
-def _digest(index: ShardIndex) -> bytes:
-    digest = hashlib.blake2b(f"{index.filesize} {' '.join(index.members)}".encode(), digest_size=16)
-    for array in (index.keys, index.offsets, index.sizes):
-        digest.update(f"{array.dtype.str} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.digest()
+    def read(self, j: int, fields: Sequence[str], own: tuple[str, ...]) -> dict[str, bytes]:
+        """Fields of sample `j` of those with all of `own`."""
+        names = [self.reader.index.members[self.columns[j, own.index(name)]] for name in fields]
+        members = self.reader.read(int(self.rows[j]), names)
+        return {name: members[member] for name, member in zip(fields, names, strict=True)}

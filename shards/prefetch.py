@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Generic, TypeVar
 
-from symile_m3.shards.index import ShardInfo
+import numpy as np
+import numpy.typing as npt
+
+T = TypeVar("T", bound=Hashable)
 
 _THREADS = 4
 
 
-class Prefetcher:
+class Prefetcher(Generic[T]):
     """Does things ahead of their need, in a few background threads that end when there is nothing to do.
 
     Args:
@@ -19,20 +23,20 @@ class Prefetcher:
         threads: how many at a time.
     """
 
-    def __init__(self, action: Callable[[ShardInfo], object], threads: int = _THREADS) -> None:
+    def __init__(self, action: Callable[[T], object], threads: int = _THREADS) -> None:
         self._action = action
         self._threads = threads
         self._lock = threading.Lock()
-        self._queue: deque[ShardInfo] = deque()
-        self._known: set[str] = set()
+        self._queue: deque[T] = deque()
+        self._known: set[T] = set()
         self._running = 0
 
-    def submit(self, items: Iterable[ShardInfo]) -> None:
+    def submit(self, items: Iterable[T]) -> None:
         """Add items, in this order; those waiting or being done are not added again."""
         with self._lock:
             for item in items:
-                if item.name not in self._known:
-                    self._known.add(item.name)
+                if item not in self._known:
+                    self._known.add(item)
                     self._queue.append(item)
             start = min(self._threads - self._running, len(self._queue))
             self._running += start
@@ -52,4 +56,39 @@ class Prefetcher:
                 pass
             finally:
                 with self._lock:
-                    self._known.discard(item.name)
+                    self._known.discard(item)
+
+
+def shards_ahead(
+    numbers: Sequence[int] | npt.NDArray[np.int64],
+    ends: Sequence[int],
+    size_of: Callable[[int], int],
+    is_there: Callable[[int], bool],
+    limit: int,
+) -> list[int]:
+    """The shards to fetch ahead for these samples, in this order, as far as the cache has room.
+
+    At most a quarter of the cache is asked for at a time, and nothing once the shards of the samples before
+    take half of it, so that what comes later does not drive out what is needed first.
+
+    Args:
+        numbers: of the samples, in the order in which they will be read.
+        ends: number of samples up to the end of each shard.
+        size_of: bytes of a shard.
+        is_there: whether a shard need not be fetched.
+        limit: bytes that the cache may hold.
+    """
+    found, first = np.unique(np.searchsorted(ends, np.asarray(numbers), side="right"), return_index=True)
+    asked = needed = 0  # bytes: of shards to fetch, and of all shards up to here
+    wanted: list[int] = []
+    for s in found[np.argsort(first)].tolist():
+        size = size_of(s)
+        needed += size
+        if needed > max(size, limit // 2):
+            break
+        if not is_there(s):
+            asked += size
+            if wanted and asked > limit // 4:
+                break
+            wanted.append(s)
+    return wanted

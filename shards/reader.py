@@ -14,15 +14,19 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from symile_m3.shards.cache import CacheConfig, Lease, ShardCache, open_layout
+from symile_m3.shards.cache import ShardCache, open_layout
+from symile_m3.shards.cache_folder import CacheConfig, Lease, drop_beyond
 from symile_m3.shards.errors import ShardError, cannot_read
 from symile_m3.shards.index import DatasetIndex, ShardIndex, ShardInfo
-from symile_m3.shards.prefetch import Prefetcher
+from symile_m3.shards.prefetch import Prefetcher, shards_ahead
 from symile_m3.shards.shard_reader import ShardReader, wrong_size
 
 MAX_OPEN = 128
 """Shards open at a time, by default: two windows of an order. Each takes a file descriptor, two where it came
 through the cache, and its index, about 100 bytes a sample. Many systems allow a process 1,024 descriptors."""
+
+
+_OF_THE_PROCESS = ("_open", "_lock", "_pid", "_ahead", "_rechecked")
 
 
 class Source(Protocol):
@@ -70,7 +74,7 @@ class DatasetReader:
             of a remote dataset, that is known when the shard is first read.
     """
 
-    _ahead: Prefetcher | None
+    _ahead: Prefetcher[ShardInfo] | None
 
     def __init__(
         self,
@@ -107,9 +111,7 @@ class DatasetReader:
         return self._ends[-1]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            name: value for name, value in self.__dict__.items() if name not in ("_open", "_lock", "_pid", "_ahead")
-        }
+        return {name: value for name, value in self.__dict__.items() if name not in _OF_THE_PROCESS}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -143,38 +145,37 @@ class DatasetReader:
             DamagedSampleError: the sample is damaged.
         """
         s, j = self._locate(i)
-        return self._reader(s).read(j, fields)
+        reader = self._reader(s)
+        try:
+            return reader.read(j, fields)
+        except ShardError:
+            if self._cache is None or not set(fields or ()) <= set(reader.index.members):
+                raise
+            again = self._anew(self._cache, s, reader)
+            if again is None:
+                raise
+        return again.read(j, fields)
 
     def prefetch(self, numbers: Sequence[int] | npt.NDArray[np.int64]) -> None:
-        """Fetch the shards of these samples in the background, in this order, as far as the cache has room.
-
-        At most a quarter of the cache is asked for at a time, and nothing once the shards of the samples before
-        take half of it, so that what comes later does not drive out what is needed first. Does nothing for a
-        local dataset.
-        """
+        """Fetch the shards of these samples in the background, in this order, as far as the cache has room; see
+        `shards_ahead`. Does nothing for a local dataset."""
         if self._cache is None or not len(numbers):
             return
         if self._pid != os.getpid():
             self._renew()
-        found, first = np.unique(np.searchsorted(self._ends, np.asarray(numbers), side="right"), return_index=True)
-        limit = self._cache.config.max_bytes
-        asked = needed = 0  # bytes: of shards to fetch, and of all shards up to here
-        wanted: list[ShardInfo] = []
-        for s in found[np.argsort(first)].tolist():
-            size = self.shards[s].filesize
-            needed += size
-            if needed > max(size, limit // 2):
-                break
-            if s not in self._open and not self._cache.has(self.shards[s]):
-                asked += size
-                if wanted and asked > limit // 4:
-                    break
-                wanted.append(self.shards[s])
+        shards, cache = self.shards, self._cache
+        wanted = shards_ahead(
+            numbers,
+            self._ends,
+            lambda s: shards[s].filesize,
+            lambda s: s in self._open or cache.has(shards[s]),
+            cache.config.max_bytes,
+        )
         if wanted:
             with self._lock:  # a loader asks from two threads
                 if self._ahead is None:
-                    self._ahead = Prefetcher(self._cache.fetch)
-            self._ahead.submit(wanted)
+                    self._ahead = Prefetcher(cache.fetch)
+            self._ahead.submit(shards[s] for s in wanted)
 
     def close(self) -> None:
         """Let go of all open shards; they open anew when read again."""
@@ -199,10 +200,22 @@ class DatasetReader:
                 del self._open[next(iter(self._open))]
             return reader
 
+    def _anew(self, cache: ShardCache, s: int, failed: ShardReader) -> ShardReader | None:
+        """A reader of a shard whose copy in the cache may have been altered since it was checked; fetched again
+        if it was. None where that has been tried before in this process."""
+        with self._lock:
+            if self._open.get(s) is failed:
+                if s in self._rechecked:
+                    return None
+                self._rechecked.add(s)
+                cache.recheck(self.shards[s].name, self.shards[s].sha256)
+                del self._open[s]
+        return self._reader(s)
+
     def _opened(self, info: ShardInfo) -> ShardReader:
         lease = None if self._cache is None else self._leased(self._cache, info)
         path = self.layout.shard(info.name)
-        index = ShardIndex.open(path, self.layout.sidecar(info.name))
+        index = self._index(path, info)
         if len(index) != info.nsamples:
             raise ShardError(
                 f"{info.name}: holds {len(index)} samples, {self.layout.index.name} says "
@@ -213,13 +226,20 @@ class DatasetReader:
             weakref.finalize(reader, lease.close)  # not before: readers open their tar when first read
         return reader
 
+    def _index(self, path: Path, info: ShardInfo) -> ShardIndex:
+        sidecar = self.layout.sidecar(info.name)
+        if self._cache is not None:
+            name = sidecar.relative_to(self.layout.root).as_posix()
+            self._cache.file(name)
+            try:
+                return ShardIndex.open(path, sidecar)
+            except ShardError:  # altered in the cache, perhaps
+                sidecar.unlink(missing_ok=True)
+                self._cache.file(name)
+        return ShardIndex.open(path, sidecar)
+
     def _leased(self, cache: ShardCache, info: ShardInfo) -> Lease:
-        held = sum(self.shards[s].filesize for s in self._open)
-        while self._open and held + info.filesize > cache.config.max_bytes // 2:
-            s = next(iter(self._open))
-            held -= self.shards[s].filesize
-            del self._open[s]
-        cache.file(self.layout.sidecar(info.name).relative_to(self.layout.root).as_posix())
+        drop_beyond(self._open, lambda s: self.shards[s].filesize, info.filesize, cache.config.max_bytes // 2)
         return cache.shard(info)
 
     def _renew(self) -> None:
@@ -227,3 +247,4 @@ class DatasetReader:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._ahead = None
+        self._rechecked: set[int] = set()

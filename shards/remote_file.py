@@ -87,9 +87,9 @@ def ranged(fs: Any, url: str, start: int, stop: int) -> bytes | None:
         return b"".join(parts)
 
 
-def linked_files(fs: Any, url: str, ending: str, depth: int = 0) -> Iterator[str]:
-    """The names, relative to `url`, of the files whose names end so that its page links to, and the pages of
-    folders below.
+def linked_files(fs: Any, url: str, ending: str, deep: bool, depth: int = 0) -> Iterator[str]:
+    """The names, relative to `url`, of the files whose names end so that its page links to, and
+    with `deep` the pages of folders below.
 
     Raises:
         FileNotFoundError: there is no such page.
@@ -105,8 +105,9 @@ def linked_files(fs: Any, url: str, ending: str, depth: int = 0) -> Iterator[str
             continue
         name = name[len(start) :]
         if name.endswith("/"):
-            if name.count("/") == 1 and not name.startswith("."):
-                for deeper in linked_files(fs, f"{start}{name}" + (f"?{query}" if query else ""), ending, depth + 1):
+            if deep and name.count("/") == 1 and not name.startswith("."):
+                inside = f"{start}{name}" + (f"?{query}" if query else "")
+                for deeper in linked_files(fs, inside, ending, deep, depth + 1):
                     yield f"{name}{deeper}"
         elif "/" not in name and name.endswith(ending):
             yield name

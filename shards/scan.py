@@ -75,7 +75,7 @@ class Findings:
             self.problems.append(Problem(self.shard, None if key is None else _shown(key), message, kind))
 
 
-def scan_tar(path: Path) -> tuple[ShardIndex, Findings]:
+def scan_tar(path: Path, called: str | None = None) -> tuple[ShardIndex, Findings]:
     """Make the index of any tar from its headers; the members themselves are not read.
 
     A sample is the files whose names agree up to the first dot of the last part of the path (`a/b/0001.seg.png`
@@ -83,13 +83,18 @@ def scan_tar(path: Path) -> tuple[ShardIndex, Findings]:
     members, and a sample whose members lie apart is put together. Where a key occurs again with a member it
     already has, the first sample stands. Where a tar is cut off or a header damaged, what lies before stands.
 
+    Args:
+        path: the tar.
+        called: its path or URL for the index and for messages; by default `path`.
+
     Returns:
         The index, which may hold no samples, and what was odd.
 
     Raises:
         ShardError: the file cannot be read, is compressed, or its names are not those of a WebDataset tar.
     """
-    findings = Findings(shard=path.name)
+    called = str(path) if called is None else called
+    findings = Findings(shard=called.rpartition("/")[2])
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -97,15 +102,17 @@ def scan_tar(path: Path) -> tuple[ShardIndex, Findings]:
             start = os.pread(fd, 6, 0)
             for magic, name in _COMPRESSED.items():
                 if start.startswith(magic):
-                    raise ShardError(f"{path}: is compressed with {name} (unpack it: members are read by their place)")
-            return _index(path, _entries(fd, filesize, findings), filesize, findings), findings
+                    raise ShardError(
+                        f"{called}: is compressed with {name} (unpack it: members are read by their place)"
+                    )
+            return _index(called, _entries(fd, filesize, findings), filesize, findings), findings
         finally:
             os.close(fd)
     except OSError as error:
-        raise ShardError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ShardError(f"{called}: cannot be read: {error.strerror}") from error
 
 
-def _index(path: Path, entries: Iterator[Entry], filesize: int, findings: Findings) -> ShardIndex:
+def _index(called: str, entries: Iterator[Entry], filesize: int, findings: Findings) -> ShardIndex:
     rows: dict[str, int] = {}
     columns: dict[str, int] = {}
     places: list[dict[int, Entry]] = []  # of each sample, by column
@@ -133,7 +140,7 @@ def _index(path: Path, entries: Iterator[Entry], filesize: int, findings: Findin
         column = columns.setdefault(member, len(columns))
         if column >= _MAX_MEMBERS:
             raise ShardError(
-                f"{path}: more than {_MAX_MEMBERS} different suffixes, such as {', '.join(list(columns)[-3:])} "
+                f"{called}: more than {_MAX_MEMBERS} different suffixes, such as {', '.join(list(columns)[-3:])} "
                 "(a key must end at the first dot of the file name)"
             )
         if key != run_key or column in run:
@@ -151,7 +158,7 @@ def _index(path: Path, entries: Iterator[Entry], filesize: int, findings: Findin
         sizes[at] = [entry.size for _, _, entry in flat]
         crc32[at] = [entry.crc32 for _, _, entry in flat]
     return ShardIndex(
-        shard=path.name,
+        shard=findings.shard,
         filesize=filesize,
         members=tuple(columns),
         keys=np.array([key.encode() for key in rows], np.bytes_),

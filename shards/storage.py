@@ -187,11 +187,14 @@ class RemoteStorage:
             raise ShardError(f"{self.root}/{name}: the server does not say how long it is")
         return size, tag
 
-    def below(self, ending: str) -> list[str]:
-        """The names of all files here and in folders below whose names end so, sorted part by part; hidden
-        folders are left out.
+    def below(self, ending: str, *, deep: bool = True) -> list[str]:
+        """The names of all files here whose names end so, sorted part by part; hidden ones are left out.
 
-        Over HTTP these are what the pages of folders link to.
+        Over HTTP these are the files to which the page of the folder links.
+
+        Args:
+            ending: of the names.
+            deep: whether to look into folders below too, hidden ones excepted.
 
         Raises:
             FileNotFoundError: there is no such folder, or no list of it is to be had.
@@ -201,13 +204,16 @@ class RemoteStorage:
         def find(fs: Any, path: str) -> list[str]:
             fs.invalidate_cache()
             if self.streams:
-                return list(linked_files(fs, path, ending))
-            start = f"{path}/"
-            return [name.removeprefix(path).lstrip("/") for name in fs.find(path) if name.startswith(start) or not path]
+                return list(linked_files(fs, path, ending, deep))
+            if deep:
+                found = fs.find(path)
+            else:
+                found = [entry["name"] for entry in fs.ls(path, detail=True) if entry["type"] == "file"]
+            return [name.removeprefix(path).lstrip("/") for name in found if name.startswith(f"{path}/")]
 
-        names = [name for name in self._try(".", "listed", find) if name.endswith(ending)]
-        parts = [name.split("/") for name in set(names)]
-        return ["/".join(one) for one in sorted(parts) if not any(part.startswith(".") for part in one)]
+        names = {name for name in self._try(".", "listed", find) if name.endswith(ending)}
+        parts = sorted(name.split("/") for name in names)
+        return ["/".join(one) for one in parts if not any(part.startswith(".") for part in one)]
 
     def list(self, folder: str = "") -> list[str]:
         def names(fs: Any, path: str) -> list[str]:

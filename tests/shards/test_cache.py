@@ -492,14 +492,50 @@ def test_the_cache_lies_where_caches_lie(monkeypatch: pytest.MonkeyPatch, tmp_pa
             CacheConfig()
 
 
-def test_an_altered_copy_in_the_cache_is_noticed(tmp_path: Path) -> None:
+def test_an_altered_copy_in_the_cache_is_fetched_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = write_dataset(tmp_path / "m3", (2, 2), big_sample)
+    name = TAR.format(0, 2)
+    with serving(root) as server:
+        reader, other = (DatasetReader(server.url, "train", cache=config_of(tmp_path)) for _ in range(2))
+        other.read(1)
+        reader.read(0)
+        path = reader.layout.shard(name)
+        flip(path, 1000)
+        assert contents(reader) == contents(DatasetReader(root, "train"))
+        assert server.gets(name) == [None, None]
+        (record,) = caplog.records
+        assert record.getMessage() == f"{path}: was altered in the cache; it is fetched again"
+        assert contents(other) == contents(reader)  # which had the altered copy open
+        assert len(server.gets(name)) == 2
+        flip(path, 1000)
+        with pytest.raises(ShardError, match="sample 000000: the bytes of its jpg were altered"):
+            reader.read(0)  # a disk that fails again and again is no cache
+        other.close()
+        path.write_bytes(path.read_bytes()[:-20_000])  # cut off
+        assert other.read(1) == big_sample(1).members
+        sidecar = reader.layout.sidecar(name)
+        flip(sidecar, 300)
+        other.close()
+        assert contents(other) == contents(DatasetReader(root, "train"))
+
+
+def test_damage_of_the_shard_itself_is_told_at_once(tmp_path: Path) -> None:
     root = write_dataset(tmp_path / "m3", (2,), big_sample)
+    name = TAR.format(0, 1)
+    flip(root / "data" / name, 1000)
+    index = root / ".symile" / "index.json"
+    content = json.loads(index.read_text())
+    content["shardlist"][0]["sha256"] = hashlib.sha256((root / "data" / name).read_bytes()).hexdigest()
+    index.write_text(json.dumps(content))
     with serving(root) as server:
         reader = DatasetReader(server.url, "train", cache=config_of(tmp_path))
-        reader.read(0)
-        flip(reader.layout.shard(TAR.format(0, 1)), 1000)
-        with pytest.raises(ShardError, match="sample 000000: the bytes of its jpg were altered"):
-            reader.read(0)
+        for _ in range(2):
+            with pytest.raises(ShardError, match="sample 000000: the bytes of its jpg were altered"):
+                reader.read(0)
+        with pytest.raises(ShardError, match="has no member 'mp3'"):
+            reader.read(1, ["mp3"])
+        assert reader.read(1) == big_sample(1).members
+        assert server.gets(name) == [None]
 
 
 def test_what_is_in_the_cache(tmp_path: Path) -> None:

@@ -306,6 +306,7 @@ def test_tars_are_meant_by_directory_pattern_range_and_list(tmp_path: Path, monk
     assert meant("a") == ["a/deep/y.tar", "a/x-08.tar", "a/x-09.tar", "a/x-10.tar"]
     assert meant("a/x-{08..10}.tar") == meant("a/x-*.tar") == ["a/x-08.tar", "a/x-09.tar", "a/x-10.tar"]
     assert meant(["a/x-{10,08}.tar", Path("b[1].tar")]) == ["a/x-10.tar", "a/x-08.tar", "b[1].tar"]
+    assert meant(f"file://{tmp_path}/a/x-{{08..09}}.tar") == [f"{tmp_path}/a/x-08.tar", f"{tmp_path}/a/x-09.tar"]
     assert meant("**/{y,x-1?}.tar") == ["a/deep/y.tar", "a/x-10.tar"]
     for wrong, message in (
         ("a/x-{08..11}.tar", r"a/x-11\.tar: no such file"),
@@ -316,7 +317,10 @@ def test_tars_are_meant_by_directory_pattern_range_and_list(tmp_path: Path, monk
         (["a", "a/x-08.tar"], "given twice"),
         ("pipe:cat a/x-08.tar", "commands are never run"),
         ("PIPE:touch owned", "commands are never run"),
-        ("s3://bucket/a.tar", "not a path"),
+        ("pipe://cat a/x-08.tar", "commands are never run"),
+        ("mailto:a/x-08.tar", "not a path"),
+        ("nothing://bucket/a.tar", "is not a kind of URL"),
+        ("filecache::s3://bucket/a.tar", "chained URLs"),
     ):
         with pytest.raises(ShardError, match=message):
             meant(wrong)
