@@ -71,11 +71,13 @@ class TarScan:
 def scan_tars(scan: TarScan, tars: Sequence[Path | RemoteTar], workers: int) -> Iterator[Summary]:
     """Summaries of tars in their order, with so many processes; one fetches remote tars in several threads."""
     workers = min(workers, len(tars))
-    if workers == 1 and not any(isinstance(tar, RemoteTar) for tar in tars):
+    largest = max((tar.size for tar in tars if isinstance(tar, RemoteTar)), default=0)
+    if workers == 1 and not largest:
         yield from map(scan, tars)
         return
     if workers == 1:
-        with ThreadPoolExecutor(_FETCHING) as threads:
+        fetching = max(1, min(_FETCHING, scan.config.max_bytes // 2 // largest))
+        with ThreadPoolExecutor(fetching) as threads:
             try:
                 yield from threads.map(scan, tars)
             except BaseException:

@@ -23,7 +23,7 @@ from symile_m3.shards.download import download
 from symile_m3.shards.errors import ShardError
 from symile_m3.shards.retry import RetryConfig
 from symile_m3.shards.storage import RemoteStorage
-from symile_m3.shards.urls import shown, url_name
+from symile_m3.shards.urls import checked_protocol, shown, url_name
 
 _REQUESTS = 16  # at a time, where many small ones are to be made
 _GIVE = "give the URL of a tar, of a folder that can be listed, or a pattern such as"
@@ -123,6 +123,7 @@ def remote_tars(url: str, patterns: Sequence[str], retry: RetryConfig) -> list[R
     Raises:
         ShardError: a URL is refused or cannot be reached, or nothing is there.
     """
+    checked_protocol(url)
     storages: dict[str, RemoteStorage] = {}
     names: list[tuple[RemoteStorage, str]] = []
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 import socket
 import threading
 import time
+import urllib.parse
 import urllib.request
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
@@ -45,12 +47,16 @@ class HttpServer:
     Attributes:
         root: the directory.
         ranges: whether it knows `Range`.
+        tags: whether it sends an `ETag`, of the content.
+        pages: whether a folder is a page with links to what is in it; otherwise there is none.
         faults: by file name, what befalls the next GET requests for it; by `HEAD name`, the next HEAD requests.
         requests: (method, file name, Range header, status) of each request answered.
     """
 
     root: Path
     ranges: bool = True
+    tags: bool = False
+    pages: bool = False
     faults: dict[str, deque[Fault]] = field(default_factory=lambda: defaultdict(deque))
     requests: list[tuple[str, str, str | None, int]] = field(default_factory=list)
     url: str = ""
@@ -61,9 +67,9 @@ class HttpServer:
 
 
 @contextlib.contextmanager
-def serving(root: Path, *, ranges: bool = True) -> Iterator[HttpServer]:
+def serving(root: Path, *, ranges: bool = True, tags: bool = False, pages: bool = False) -> Iterator[HttpServer]:
     """Serve a directory while the block lasts."""
-    server = HttpServer(root, ranges)
+    server = HttpServer(root, ranges, tags, pages)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -78,12 +84,14 @@ def serving(root: Path, *, ranges: bool = True) -> Iterator[HttpServer]:
             pass
 
         def answer(self, body: bool) -> None:
-            path = root / self.path.partition("?")[0].lstrip("/")
+            path = root / urllib.parse.unquote(self.path.partition("?")[0]).lstrip("/")
             faults = server.faults[path.name if body else f"HEAD {path.name}"]
             fault = faults.popleft() if faults else Fault()
             time.sleep(fault.wait_s)
-            status = fault.status or (200 if path.is_file() else 404)
-            data = path.read_bytes() if status == 200 else b""
+            is_page = server.pages and path.is_dir()
+            status = fault.status or (200 if path.is_file() or is_page else 404)
+            data = b"" if status != 200 else page_of(path) if is_page else path.read_bytes()
+            etag = hashlib.md5(data).hexdigest()
             wanted = self.headers.get("Range")
             match = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted or "")
             if match and server.ranges and status == 200:
@@ -94,6 +102,10 @@ def serving(root: Path, *, ranges: bool = True) -> Iterator[HttpServer]:
             self.send_response(status)
             if status == 206:
                 self.send_header("Content-Range", f"bytes {start}-{start + len(data) - 1}/{total}")
+            if is_page:
+                self.send_header("Content-Type", "text/html; charset=utf-8")
+            if server.tags and status in (200, 206):
+                self.send_header("ETag", f'"{etag}"')
             if fault.retry_after:
                 self.send_header("Retry-After", fault.retry_after)
             self.send_header("Content-Length", str(len(data)))
@@ -133,6 +145,15 @@ def serving(root: Path, *, ranges: bool = True) -> Iterator[HttpServer]:
         finally:
             http.shutdown()
             thread.join()
+
+
+def page_of(folder: Path) -> bytes:
+    """A folder as servers show it, with links that lead elsewhere too."""
+    inside = [path.name + "/" * path.is_dir() for path in sorted(folder.iterdir(), reverse=True)]
+    links = ["../", "/", "?C=N;O=D", "https://elsewhere.invalid/x.tar", "/elsewhere/y.tar", "#top"]
+    return "".join(
+        f'<a href="{urllib.parse.quote(name, safe="/:?=;#")}">{name}</a>\n' for name in links + inside
+    ).encode()
 
 
 @dataclass
