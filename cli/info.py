@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from symile_m3.cli.build import DATA
-from symile_m3.cli.options import DataOption, JsonOption
+from symile_m3.cli.options import DatasetOption, JsonOption
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from symile_m3.info import DatasetInfo
 
 
-def info(data: DataOption = DATA, json_to: JsonOption = None) -> None:
+def info(data: DatasetOption = DATA, json_to: JsonOption = None) -> None:
     """Show what is in a dataset: samples, languages, media, durations, sources, licences, exact values.
 
     Nothing is decoded: the figures come from the plan, the list of shards, and the headers of the clips. Of a
-    very large dataset some are from a part, and say so.
+    very large dataset some are from a part, and say so; of a dataset behind a URL no shard is fetched, and the
+    durations are those of some clips.
     """
     from symile_m3.cli.output import show
     from symile_m3.info import describe_dataset
@@ -39,7 +40,7 @@ def info_tables(found: DatasetInfo) -> list[RenderableType]:
         facts(
             "Dataset",
             [
-                ("directory", found.data),
+                ("place", found.data),
                 ("languages, L", f"{len(found.languages)}: {', '.join(found.languages)}"),
                 ("classes, K", f"{found.classes:,}"),
                 ("words a text, w", str(found.words)),

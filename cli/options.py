@@ -43,19 +43,6 @@ def output_path(text: str) -> Path:
     return path
 
 
-def local_root(text: str) -> Path:
-    """A directory, for commands that take no URL."""
-    from symile_m3.shards.urls import local_path, shown
-
-    path = local_path(text)
-    if path is None:
-        raise typer.BadParameter(f"{shown(text)}: this command takes a directory, not a URL")
-    return path
-
-
-DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", parser=local_root, help="Directory of the dataset.")]
-
-
 def dataset_root(text: str) -> Path | str:
     """A directory, or a URL as it is: a `Path` would lose one of its slashes."""
     from symile_m3.shards.urls import is_url

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from symile_m3.cli.build import DATA
-from symile_m3.cli.options import DataOption, SeedOption, output_path
+from symile_m3.cli.options import DatasetOption, SeedOption, output_path
 
 
 def preview(
-    data: DataOption = DATA,
+    data: DatasetOption = DATA,
     split: Annotated[str, typer.Option("--split", metavar="NAME", help="Split to draw from: train, val or test.")] = (
         "train"
     ),
@@ -32,7 +32,8 @@ def preview(
 ) -> None:
     """Write a page of samples: the image, the words coloured by language, a player for the clip, and charts.
 
-    The page is one file that needs nothing else and no network. The same seed gives the same page.
+    The page is one file that needs nothing else and no network. The same seed gives the same page. Of a dataset
+    behind a URL only the samples on the page are fetched.
     """
     from symile_m3.cli.output import size
     from symile_m3.preview import preview_page

@@ -18,7 +18,9 @@ from symile_m3.shards.cache import ShardCache, open_layout
 from symile_m3.shards.cache_folder import CacheConfig, Lease, drop_beyond
 from symile_m3.shards.errors import ShardError, cannot_read
 from symile_m3.shards.index import DatasetIndex, ShardIndex, ShardInfo
+from symile_m3.shards.layout import DATA
 from symile_m3.shards.prefetch import Prefetcher, shards_ahead
+from symile_m3.shards.range_reader import NoRangesError, RangeReader
 from symile_m3.shards.shard_reader import ShardReader, wrong_size
 
 MAX_OPEN = 128
@@ -63,6 +65,8 @@ class DatasetReader:
         check: whether to compare each member read with its checksum.
         max_open: shards open at a time.
         cache: of a remote dataset; what it is by default says `CacheConfig`.
+        whole: whether shards of a remote dataset are fetched whole. Otherwise samples of a shard that is not in
+            the cache are asked for one by one, as far as the server gives parts of files: for a look at a few.
 
     Attributes:
         layout: the dataset's directory; of a remote one, its folder in the cache.
@@ -84,6 +88,7 @@ class DatasetReader:
         check: bool = True,
         max_open: int = MAX_OPEN,
         cache: CacheConfig | None = None,
+        whole: bool = True,
     ) -> None:
         if max_open < 1:
             raise ValueError(f"max_open must be at least 1, not {max_open}")
@@ -95,6 +100,7 @@ class DatasetReader:
             raise ShardError(f"{self.layout.index}: lists no shards of the split {split!r}")
         self._fingerprint = index.fingerprint
         self._check = check
+        self._whole = whole
         self._max_open = max_open
         self._ends = list(itertools.accumulate(shard.nsamples for shard in self.shards))
         for shard in self.shards if self._cache is None else ():
@@ -148,12 +154,19 @@ class DatasetReader:
         reader = self._reader(s)
         try:
             return reader.read(j, fields)
+        except NoRangesError:
+            self._whole = True
+            with self._lock:
+                if self._open.get(s) is reader:
+                    del self._open[s]
+            again = self._reader(s)
         except ShardError:
             if self._cache is None or not set(fields or ()) <= set(reader.index.members):
                 raise
-            again = self._anew(self._cache, s, reader)
-            if again is None:
+            found = self._anew(self._cache, s, reader)
+            if found is None:
                 raise
+            again = found
         return again.read(j, fields)
 
     def prefetch(self, numbers: Sequence[int] | npt.NDArray[np.int64]) -> None:
@@ -213,6 +226,10 @@ class DatasetReader:
         return self._reader(s)
 
     def _opened(self, info: ShardInfo) -> ShardReader:
+        if not self._whole and self._cache is not None and not self._cache.has(info):
+            part = self._ranged(self._cache, info)
+            if part is not None:
+                return part
         lease = None if self._cache is None else self._leased(self._cache, info)
         path = self.layout.shard(info.name)
         index = self._index(path, info)
@@ -225,6 +242,19 @@ class DatasetReader:
         if lease is not None:
             weakref.finalize(reader, lease.close)  # not before: readers open their tar when first read
         return reader
+
+    def _ranged(self, cache: ShardCache, info: ShardInfo) -> RangeReader | None:
+        """A reader of single samples; None where the dataset has no index of the shard that fits."""
+        place = cache.file(cache.layout.sidecar(info.name).relative_to(cache.layout.root).as_posix())
+        if place is None:
+            return None
+        try:
+            index = ShardIndex.load(place, info.name)
+        except ShardError:
+            return None
+        if (len(index), index.filesize) != (info.nsamples, info.filesize):
+            return None
+        return RangeReader(cache.storage, f"{DATA}/{info.name}", index, check=self._check)
 
     def _index(self, path: Path, info: ShardInfo) -> ShardIndex:
         sidecar = self.layout.sidecar(info.name)

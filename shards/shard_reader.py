@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +53,7 @@ class ShardReader:
         self.check = check
         self.max_member_bytes = max_member_bytes
         self._columns = {member: m for m, member in enumerate(self.index.members)}
-        self._file: _File | None = None
+        self._file: _Bytes | None = None
         self._spans: dict[tuple[str, ...], _Spans] = {}
 
     def __len__(self) -> int:
@@ -133,7 +133,7 @@ class ShardReader:
         """Let go of the file; the next read opens it anew."""
         self._file = None
 
-    def _open(self) -> _File:
+    def _open(self) -> _Bytes:
         try:
             file = _File(self.path)
             filesize = os.fstat(file.fd).st_size
@@ -217,6 +217,10 @@ class _Spans:
         if index.crc32 is not None:
             rows[:, 5::3] = index.crc32[:, columns]
         return cls(rows, first)
+
+
+class _Bytes(Protocol):
+    def read(self, at: int, size: int) -> bytes: ...
 
 
 class _File:

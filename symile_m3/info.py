@@ -2,12 +2,14 @@
 
 It comes from the plan, the list of shards, and the headers of the clips; no image is read and no clip is
 decoded. In a very large split a part of the shards, and of the clips, stands for the whole; the figures
-then say how many samples and clips they are from. Suffixes: N samples, C clips.
+then say how many samples and clips they are from. Of a remote dataset no shard is fetched: some clips are asked
+for by themselves. Suffixes: N samples, C clips.
 """
 
 from __future__ import annotations
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,17 @@ from symile_m3.card import planned_media, source_counts
 from symile_m3.errors import DamagedSampleError, NotBuiltError, PlanError
 from symile_m3.exact import ExactValues
 from symile_m3.plan import SPLITS, Plan, load_plan
-from symile_m3.shards import DatasetIndex, DatasetLayout, DatasetReader
+from symile_m3.shards import DatasetIndex, DatasetLayout, DatasetReader, ShardCache, local_path
+from symile_m3.shards.layout import META
 
 MAX_SAMPLES = 1_000_000
 """Samples a split whose rows are drawn from the plan, in some seconds; more are counted in part."""
 MAX_CLIPS = 10_000
 """Clips a split whose headers are read, in some seconds; of more, evenly spread ones stand for the rest."""
+MAX_REMOTE_CLIPS = 200
+"""The same where each is a request to a server, in some seconds."""
+_REMOTE_SHARDS = 8  # whose member offsets are fetched for that, a split
+_REQUESTS = 16  # at a time
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,7 +106,7 @@ class DatasetInfo:
     """What is in a dataset.
 
     Attributes:
-        data: its directory.
+        data: its directory or URL.
         languages: their codes.
         words: words a text.
         classes: how many there are.
@@ -131,41 +138,69 @@ class DatasetInfo:
         return asdict(self)
 
 
-def load_dataset(data: Path) -> tuple[Plan, DatasetIndex]:
+def open_root(data: Path | str) -> Path | ShardCache:
+    """The directory of a dataset; of a remote one, its folder in the cache.
+
+    Raises:
+        ShardError: `data` is a URL that is refused, or at which there is no dataset.
+    """
+    local = local_path(data)
+    return ShardCache(str(data)) if local is None else local
+
+
+def load_dataset(root: Path | ShardCache) -> tuple[Plan, DatasetIndex]:
     """The plan and the list of shards of a dataset that is complete.
 
     Raises:
         NotBuiltError: there is no dataset, or its build has not ended.
         PlanError: the two are not of one dataset, or the plan is damaged.
-        ShardError: the list of shards is damaged.
+        ShardError: the list of shards is damaged, or a server gives no answer.
     """
-    layout = DatasetLayout(data)
-    plan = load_plan(layout.plan)
-    if not layout.index.exists():
-        raise NotBuiltError(f"the build in {data} has not ended: run the same `symile-m3 build` again")
-    index = DatasetIndex.load(layout.index)
+    if isinstance(root, ShardCache):
+        layout, index, place = root.layout, root.index, f"{root.storage.root}/{META}/index.json"
+        if root.file(f"{META}/plan.json") is None:
+            raise NotBuiltError(
+                f"no plan in {root.storage.root}: only datasets that `symile-m3 build` made can be shown"
+            )
+        plan = load_plan(layout.plan)
+    else:
+        layout = DatasetLayout(root)
+        plan = load_plan(layout.plan)
+        if not layout.index.exists():
+            raise NotBuiltError(f"the build in {root} has not ended: run the same `symile-m3 build` again")
+        index, place = DatasetIndex.load(layout.index), str(layout.index)
     if index.fingerprint != plan.fingerprint:
-        raise PlanError(f"{layout.index}: lists the shards of another plan; run the same `symile-m3 build` again")
+        raise PlanError(f"{place}: lists the shards of another plan; run the same `symile-m3 build` again")
     return plan, index
 
 
-def describe_dataset(data: Path, *, max_samples: int = MAX_SAMPLES, max_clips: int = MAX_CLIPS) -> DatasetInfo:
-    """What is in the dataset in the directory `data`.
+def describe_dataset(
+    data: Path | str,
+    *,
+    max_samples: int = MAX_SAMPLES,
+    max_clips: int = MAX_CLIPS,
+    max_remote_clips: int = MAX_REMOTE_CLIPS,
+) -> DatasetInfo:
+    """What is in the dataset in a directory or at a URL.
 
     Args:
+        data: its directory or URL.
         max_samples: a split with more is counted in part; see `count_split`.
         max_clips: of a split with more distinct clips, so many have their durations read.
+        max_remote_clips: the same of a remote dataset.
 
     Raises:
         NotBuiltError: there is no dataset, or its build has not ended.
         PlanError: its plan is damaged.
-        ShardError: its list of shards is damaged, or a shard is missing.
+        ShardError: its list of shards is damaged, a shard is missing, or a URL is refused or cannot be reached.
         DamagedSampleError: a clip has no readable header.
     """
-    plan, index = load_dataset(data)
+    root = open_root(data)
+    plan, index = load_dataset(root)
     config = plan.config
+    limit = max_clips if isinstance(root, Path) else min(max_clips, max_remote_clips)
     return DatasetInfo(
-        data=str(data),
+        data=str(data) if isinstance(root, Path) else root.storage.root,
         languages=plan.lexicon.languages,
         words=config.words,
         classes=len(plan.lexicon),
@@ -176,7 +211,7 @@ def describe_dataset(data: Path, *, max_samples: int = MAX_SAMPLES, max_clips: i
         speech_source=config.speech,
         name_source=config.names,
         fingerprint=plan.fingerprint,
-        splits={split: _split_info(data, plan, index, split, max_samples, max_clips) for split in SPLITS},
+        splits={split: _split_info(root, plan, index, split, max_samples, limit) for split in SPLITS},
         sources=tuple(
             dict(zip(("media", "source", "licence", "count"), row, strict=True)) for row in source_counts(plan)
         ),
@@ -221,7 +256,9 @@ def count_split(plan: Plan, split: str, *, max_samples: int = MAX_SAMPLES) -> Sp
     )
 
 
-def _split_info(data: Path, plan: Plan, index: DatasetIndex, split: str, max_samples: int, max_clips: int) -> SplitInfo:
+def _split_info(
+    root: Path | ShardCache, plan: Plan, index: DatasetIndex, split: str, max_samples: int, max_clips: int
+) -> SplitInfo:
     shards = index.of_split(split)
     counts = count_split(plan, split, max_samples=max_samples)
     return SplitInfo(
@@ -243,17 +280,22 @@ def _split_info(data: Path, plan: Plan, index: DatasetIndex, split: str, max_sam
             "used": int(np.count_nonzero(counts.by_clip)),
             "planned": planned_media(plan, plan.clips, split),
         },
-        speech=_speech_info(DatasetReader(data, split, check=False), counts, max_clips),
+        speech=_speech_info(DatasetReader(root, split, check=False, whole=False), counts, max_clips, root),
     )
 
 
-def _speech_info(reader: DatasetReader, counts: SplitCounts, max_clips: int) -> SpeechInfo:
+def _speech_info(reader: DatasetReader, counts: SplitCounts, max_clips: int, root: Path | ShardCache) -> SpeechInfo:
     used = np.flatnonzero(counts.by_clip)
-    measured = used
-    if len(used) > max_clips:
-        measured = used[np.arange(max_clips) * len(used) // max_clips]
+    measured = used if isinstance(root, Path) else _in_few_shards(reader, used, counts, max_clips)
+    if len(measured) > max_clips:
+        measured = measured[np.arange(max_clips) * len(measured) // max_clips]
     measured = measured[np.argsort(counts.clip_sample[measured])]  # shard by shard
-    seconds = np.array([_duration_s(reader, i) for i in counts.clip_sample[measured].tolist()])
+    numbers = counts.clip_sample[measured].tolist()
+    if isinstance(root, Path):
+        seconds = np.array([_duration_s(reader, i) for i in numbers])
+    else:
+        with ThreadPoolExecutor(_REQUESTS) as pool:
+            seconds = np.array(list(pool.map(lambda i: _duration_s(reader, i), numbers)))
     times = counts.by_clip[measured]
     return SpeechInfo(
         clips=len(used),
@@ -264,6 +306,17 @@ def _speech_info(reader: DatasetReader, counts: SplitCounts, max_clips: int) -> 
         median_s=float(np.median(seconds)),
         max_s=float(seconds.max()),
     )
+
+
+def _in_few_shards(
+    reader: DatasetReader, used: NDArray[np.int64], counts: SplitCounts, enough: int
+) -> NDArray[np.int64]:
+    """Those of the clips used that lie in the shards with the most of them: `enough`, or what eight shards have."""
+    shard_C = np.searchsorted(np.cumsum(reader.shard_sizes), counts.clip_sample[used], side="right")
+    found = np.bincount(shard_C)
+    order = np.argsort(-found, kind="stable")
+    few = 1 + int(np.searchsorted(np.cumsum(found[order]), enough))
+    return used[np.isin(shard_C, order[: min(few, _REMOTE_SHARDS)])]
 
 
 def _duration_s(reader: DatasetReader, i: int) -> float:

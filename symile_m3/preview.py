@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from symile_m3.card import source_counts
 from symile_m3.errors import DamagedSampleError, UsageError
 from symile_m3.exact import BEST_ACCURACIES, INFORMATION, ExactValues
-from symile_m3.info import SplitCounts, count_split, load_dataset
+from symile_m3.info import SplitCounts, count_split, load_dataset, open_root
 from symile_m3.languages import LANGUAGES
 from symile_m3.pages import assemble, data_uri
 from symile_m3.pages.charts import rank_chart, share_bars
@@ -26,6 +27,7 @@ from symile_m3.shards import DatasetReader, decode_json, decode_text
 
 _ALL_BARS = 16  # so many classes have a bar each; of more, the first and last few have
 _SOME_BARS = 5
+_REQUESTS = 8  # at a time, of a remote dataset
 _STRINGS = ("class_key", "class_name", "lang", "image_source", "image_licence", "clip_source", "clip_licence")
 
 
@@ -55,27 +57,33 @@ class _Drawn:
     record: Mapping[str, Any]
 
 
-def preview_page(data: Path, split: str = "train", *, samples: int = 24, seed: int = 0) -> PreviewPage:
-    """A page of samples of the dataset in the directory `data`; a pure function of the dataset and the arguments.
+def preview_page(data: Path | str, split: str = "train", *, samples: int = 24, seed: int = 0) -> PreviewPage:
+    """A page of samples of a dataset; a pure function of the dataset and the arguments.
+
+    Of a remote dataset only these samples are asked for, where the server gives parts of files; otherwise their
+    shards come through the cache.
 
     Args:
+        data: directory or URL of the dataset.
         samples: how many to draw, without replacement; a split with fewer is shown whole.
         seed: of the draw.
 
     Raises:
         UsageError: the split is unknown, or `samples` is below 1.
         NotBuiltError: there is no dataset, or its build has not ended.
-        PlanError, ShardError: the dataset is damaged, or has no samples of the split.
+        PlanError, ShardError: the dataset is damaged, has no samples of the split, or cannot be reached.
         DamagedSampleError: a sample drawn is damaged.
     """
     if split not in SPLITS:
         raise UsageError(f"--split {split}: give {', '.join(SPLITS[:-1])} or {SPLITS[-1]}")
     if samples < 1:
         raise UsageError(f"--samples {samples}: at least one")
-    plan, index = load_dataset(data)
-    reader = DatasetReader(data, split)
+    root = open_root(data)
+    plan, index = load_dataset(root)
+    reader = DatasetReader(root, split, whole=False)
     chosen = generator(seed, "preview", split).choice(len(reader), min(samples, len(reader)), replace=False)
-    drawn = [_read(reader, int(i)) for i in np.sort(chosen)]
+    with ThreadPoolExecutor(1 if isinstance(root, Path) else _REQUESTS) as pool:
+        drawn = list(pool.map(partial(_read, reader), np.sort(chosen).tolist()))
     counts = count_split(plan, split)
     codes = plan.lexicon.languages
     styles = {code: f"l{i}" for i, code in enumerate(codes)}

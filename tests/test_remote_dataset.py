@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from remote_servers import Fault, serving
+from remote_servers import Fault, HttpServer, serving
 
 from symile_m3.audit import verify
-from symile_m3.errors import NotBuiltError, PlanError, ShardError
+from symile_m3.errors import DamagedSampleError, NotBuiltError, PlanError, ShardError
 from symile_m3.evaluate import evaluate
 from symile_m3.features import FeatureConfig, open_dataset
+from symile_m3.info import describe_dataset
 from symile_m3.model import ModelConfig
 from symile_m3.plan import load_plan
+from symile_m3.preview import preview_page
 from symile_m3.recipe import TrainConfig
+from symile_m3.shards import DatasetReader, ShardIndex
 from symile_m3.train import train
 
 SMALL = TrainConfig(
@@ -75,6 +79,72 @@ def test_a_remote_dataset_is_verified_as_it_is_there_now(tiny_dataset: Path, tmp
         assert [problem.partition(" does")[0] for problem in damaged.problems] == [
             f"{path.name}: {server.url}/data/{path.name}"
         ]
+
+
+def tars_of(server: HttpServer) -> list[tuple[str, int]]:
+    """The GET requests for shards, with their status."""
+    return [(name, status) for method, name, _, status in server.requests if method == "GET" and name.endswith(".tar")]
+
+
+def test_a_dataset_is_described_by_url_without_fetching_a_shard(tiny_dataset: Path, tmp_path: Path) -> None:
+    local = describe_dataset(tiny_dataset)
+    with serving(tiny_dataset) as server:
+        server.faults["train-00000-of-00002.tar"].extend([Fault(status=503), Fault(drop_after=900)])
+        remote = describe_dataset(f"{server.url}/")
+        assert replace(remote, data=local.data) == local
+        assert remote.data == server.url
+        assert {status for _, status in tars_of(server)} == {206, 503}
+        assert not list((tmp_path / "cache").rglob("*.tar"))
+        server.requests.clear()
+        part = describe_dataset(server.url, max_remote_clips=5).splits["train"].speech
+        assert (part.clips, part.measured) == (local.splits["train"].speech.clips, 5)
+        assert len(tars_of(server)) == 15
+        assert len({name for name, _ in tars_of(server)}) == 3  # shards
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_preview_by_url_is_that_of_the_directory(tiny_dataset: Path, tmp_path: Path, ranges: bool) -> None:
+    local = preview_page(tiny_dataset, "train", samples=6, seed=2)
+    with serving(tiny_dataset, ranges=ranges) as server:
+        server.faults["train-00001-of-00002.tar"].append(Fault(drop_after=300))
+        remote = preview_page(server.url, "train", samples=6, seed=2)
+        assert remote == local
+        if ranges:
+            assert {status for _, status in tars_of(server)} == {206}
+            assert len(tars_of(server)) == 6 + 1  # one was dropped
+            assert not list((tmp_path / "cache").rglob("*.tar"))
+        else:
+            assert len(list((tmp_path / "cache").rglob("*.tar"))) == 2
+        assert describe_dataset(server.url).splits == describe_dataset(tiny_dataset).splits
+
+
+def test_a_sample_asked_for_alone_is_checked(tiny_dataset: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(tiny_dataset, tmp_path / "data")
+    name = "val-00000-of-00001.tar"
+    local = DatasetReader(root, "val")
+    at = int(ShardIndex.open(root / "data" / name).offsets[3, 0])
+    with serving(root) as server:
+        server.faults[name].append(Fault(alter=600))  # on its way
+        reader = DatasetReader(server.url, "val", whole=False)
+        assert reader.read(3) == local.read(3)
+        content = bytearray((root / "data" / name).read_bytes())
+        content[at + 9] ^= 1
+        (root / "data" / name).write_bytes(content)
+        with pytest.raises(DamagedSampleError, match="the bytes of its jpg were altered"):
+            reader.read(3)
+        assert reader.read(2) == local.read(2)
+
+
+def test_what_cannot_be_shown_by_url_is_one_line(tiny_dataset: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(tiny_dataset, tmp_path / "data")
+    with serving(root) as server:
+        for show in (describe_dataset, preview_page):
+            with pytest.raises(ShardError, match=rf"^{server.url}/none/\.symile/index\.json: no dataset there"):
+                show(f"{server.url}/none")  # type: ignore[operator]
+        (root / ".symile" / "plan.json").unlink()
+        for show in (describe_dataset, preview_page):
+            with pytest.raises(NotBuiltError, match=f"^no plan in {server.url}: only datasets"):
+                show(server.url)  # type: ignore[operator]
 
 
 def test_a_plan_is_read_by_url(tiny_dataset: Path, tmp_path: Path) -> None:

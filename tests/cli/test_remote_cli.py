@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
-from remote_servers import serving, serving_s3
+from remote_servers import Fault, serving, serving_s3
 from script import TINY, error_of, symile_m3
 
 
@@ -17,7 +18,32 @@ def test_commands_take_urls(tiny_dataset: Path, tmp_path: Path) -> None:
     assert f"{server.url}/none/.symile/index.json: no dataset there (build one first)" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["train", "verify"])
+def test_info_and_preview_take_urls(tiny_dataset: Path, tmp_path: Path) -> None:
+    with serving(tiny_dataset) as server:
+        server.faults["index.json"].append(Fault(status=503))
+        words = ("info", "--data", f"{server.url}?token=secret", "--json", "-")
+        done = symile_m3(*words, cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path))
+        assert done.returncode == 0, done.stderr
+        assert "secret" not in done.stderr + done.stdout
+        assert json.loads(done.stdout)["data"] == server.url
+        assert f"{server.url}/.symile/index.json: HTTP 503 Service Unavailable; trying again in" in done.stderr
+        words = ("preview", "--data", server.url, "--samples", "3", "--split", "test")
+        done = symile_m3(*words, cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path))
+        assert done.stdout.startswith("preview.html: 3 of 16 test samples"), done.stderr
+        assert not list((tmp_path / "symile-m3").rglob("*.tar"))
+
+
+def test_a_server_that_nobody_answers_for_is_said_and_given_up_soon(tmp_path: Path) -> None:
+    began = time.monotonic()
+    done = symile_m3("info", "--data", "http://127.0.0.1:9/m3", cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path))
+    assert time.monotonic() - began < 25
+    assert done.returncode == 1
+    place = "http://127.0.0.1:9/m3/.symile/index.json"
+    assert error_of(done).startswith(f"{place}: cannot be read: Connect call failed")
+    assert done.stderr.startswith(f"{place}: Connect call failed ('127.0.0.1', 9); trying again in ")
+
+
+@pytest.mark.parametrize("command", ["train", "verify", "info", "preview"])
 def test_commands_refuse_what_would_run_a_command(command: str, tmp_path: Path) -> None:
     done = symile_m3(command, "--data", f"pipe:touch {tmp_path / 'ran'}", cwd=tmp_path)
     assert done.returncode == 1
@@ -42,8 +68,6 @@ def test_build_takes_a_store_and_says_what_is_next(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (("build", "--data", "https://host/m3"), "https://host/m3: cannot be written over HTTP"),
-        (("info", "--data", "s3://bucket/m3"), "s3://bucket/m3: this command takes a directory, not a URL"),
-        (("preview", "--data", "s3://bucket/m3"), "s3://bucket/m3: this command takes a directory, not a URL"),
     ],
 )
 def test_urls_that_a_command_cannot_use_are_one_line(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
