@@ -133,6 +133,15 @@ def build(
     names: Annotated[
         str, typer.Option("--names", metavar="SOURCE", help="Class names: builtin.", rich_help_panel=_SOURCES)
     ] = "builtin",
+    shard_samples: Annotated[
+        int,
+        typer.Option(
+            "--shard-samples",
+            metavar="N",
+            help="Samples a shard, each about 75 kB; a part of the plan: another number is another dataset.",
+            rich_help_panel=_SCALE,
+        ),
+    ] = 1000,
     engine: Annotated[
         str,
         typer.Option(
@@ -195,6 +204,7 @@ def build(
         split_by=split_by,
         text=text,
         seed=seed,
+        shard_samples=shard_samples,
     )
     if classes == ALL or (classes is None and images != "emoji"):
         config = replace(config, classes=all_classes(config))

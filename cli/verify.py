@@ -23,7 +23,9 @@ def verify(
 ) -> None:
     """Check a dataset: checksums, format, leaks between splits, names, and what text and audio give away.
 
-    Exits with 1 if there is a problem; each is one line.
+    Exits with 1 if there is a problem; each is one line. A dataset behind a URL is fetched anew, shard by shard,
+    whatever the cache holds of it: what is checked is what is there now. With --probes it takes as much room as the
+    dataset, in the directory for temporary files; without, no more than the cache may.
     """
     from symile_m3.audit import verify as verify_dataset
     from symile_m3.cli.output import show

@@ -27,6 +27,8 @@ from symile_m3.seeds import philox_key
 
 SPLITS = ("train", "val", "test")
 FORMAT_VERSION = 2
+MAX_SHARD_SAMPLES = 1_000_000
+"""More make tars of many tens of gigabytes, which few stores and no cache take well."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +51,7 @@ class PlanConfig:
         text: "disjoint" (distractors of distinct languages and classes, other than the target's) or
             "overlap" (any words of the other languages).
         seed: of every draw.
-        shard_samples: samples a shard.
+        shard_samples: samples a shard; at most `MAX_SHARD_SAMPLES`.
     """
 
     languages: tuple[str, ...]
@@ -102,8 +104,8 @@ class PlanConfig:
             raise UsageError(f"--images-per-class {self.images_per_class}: at least 3, one for each split")
         if not 0.5 <= self.clip_seconds <= 60:
             raise UsageError(f"--clip-seconds {self.clip_seconds:g}: from 0.5 to 60 seconds")
-        if self.shard_samples < 1:
-            raise UsageError(f"{self.shard_samples} samples a shard: at least one is needed")
+        if not 1 <= self.shard_samples <= MAX_SHARD_SAMPLES:
+            raise UsageError(f"--shard-samples {self.shard_samples}: give a number from 1 to {MAX_SHARD_SAMPLES:,}")
         if self.seed < 0:
             raise UsageError(f"--seed {self.seed}: seeds are not negative")
 

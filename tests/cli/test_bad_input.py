@@ -24,6 +24,8 @@ from script import SCRIPT, TINY, environment, error_of, symile_m3
         (("build", "--clips", "1,2"), ("--clips", "1,2")),
         (("build", "--train", "0"), ("--train 0",)),
         (("build", "--workers", "0"), ("--workers",)),
+        (("build", "--shard-samples", "0"), ("--shard-samples 0", "1 to 1,000,000")),
+        (("build", "--shard-samples", "many"), ("--shard-samples", "many")),
         (("build", "--seed", "-1"), ("--seed",)),
         (("build", "--split-by", "luck"), ("--split-by luck", "media or sample")),
         (("build", "--text", "short"), ("--text short",)),

@@ -83,6 +83,18 @@ def test_again_there_is_nothing_to_do(built: Path) -> None:
     assert written(built / "m3") == before
 
 
+def test_shards_are_as_long_as_asked_for(tmp_path: Path) -> None:
+    words = ("build", *TINY, "--data", "m3", "--workers", "1", "--shard-samples")
+    result = symile_m3(*words, "10", "--json", "-", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["shards"] == 5
+    index = json.loads((tmp_path / "m3" / ".symile" / "index.json").read_text())
+    assert [shard["nsamples"] for shard in index["shardlist"]] == [10, 10, 4, 8, 8]
+    again = symile_m3(*words, "11", cwd=tmp_path)
+    assert again.returncode == 1
+    assert "shard_samples 10 (asked: 11)" in error_of(again)
+
+
 def test_another_plan_is_refused_and_named(built: Path) -> None:
     before = tars(built / "m3")
     result = symile_m3("build", *TINY, "--classes", "7", "--seed", "3", "--data", "m3", cwd=built)
