@@ -121,7 +121,7 @@ def sweep(directory: Path, *, foreign_age_s: float = 86_400.0) -> list[Path]:
             continue
         with contextlib.suppress(FileNotFoundError):
             if match["host"] == _HOST:
-                stale = not _alive(int(match["pid"]))
+                stale = not alive(int(match["pid"]))
             else:
                 stale = now - path.stat().st_mtime > foreign_age_s
             if stale:
@@ -130,7 +130,8 @@ def sweep(directory: Path, *, foreign_age_s: float = 86_400.0) -> list[Path]:
     return removed
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether there is a process of this number on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

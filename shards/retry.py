@@ -15,7 +15,8 @@ from symile_m3.shards.errors import ShardError
 
 T = TypeVar("T")
 
-_AGAIN = {408, 425, 429}  # and every 5xx
+_AGAIN = {408, 425, 429}  # and every 5xx but
+_NOT_IMPLEMENTED = 501
 _FINAL_ERRNO = {
     errno.ENOENT,
     errno.EACCES,
@@ -184,7 +185,7 @@ def is_final(error: BaseException) -> bool:
     """Whether trying again cannot help: no such file, no right to it, no such setting."""
     status = http_status(error)
     if status is not None:
-        return status < 500 and status not in _AGAIN
+        return (status < 500 and status not in _AGAIN) or status == _NOT_IMPLEMENTED
     if isinstance(error, TimeoutError):
         return False
     if isinstance(error, _FINAL) or any(word in type(error).__name__ for word in _FINAL_WORDS):

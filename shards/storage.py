@@ -26,6 +26,8 @@ from symile_m3.shards.urls import checked_name, checked_protocol, local_path, sh
 
 T = TypeVar("T")
 
+_CREATING = {"s3", "s3a", "gs", "gcs"}
+"""Stores that can be asked to create a file only where there is none."""
 _WHOLE_UPLOADS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "ocilake", "tos", "hf"}
 """Stores in which an upload appears whole; in others a file is written under another name and renamed."""
 
@@ -153,6 +155,36 @@ class RemoteStorage:
 
     def write_bytes(self, name: str, data: bytes) -> None:
         self._write(name, len(data), lambda fs, path: fs.pipe_file(path, data))
+
+    @property
+    def creates(self) -> bool:
+        """Whether of several that create one file at the same time only one succeeds, always."""
+        return self.protocol in _CREATING
+
+    def create_bytes(self, name: str, data: bytes) -> bool:
+        """Make a file of this content where there is none of its name; whether that was so. See `creates`.
+
+        Raises:
+            ShardError: the store cannot be read or written.
+        """
+
+        def create(fs: Any, path: str) -> bool:
+            try:
+                fs.pipe_file(path, data, mode="create")
+            except FileExistsError:
+                return bool(fs.cat_file(path) == data)  # made by a request whose answer was lost
+            return True
+
+        self._refuse_read_only(name)
+        if self.creates:
+            try:
+                return self._try(name, "written", create)
+            except (FileNotFoundError, ShardError):  # a store of the kind that does not know this request
+                pass
+        if self.exists(name):
+            return False
+        self.write_bytes(name, data)
+        return True
 
     def write_file(self, local: Path, name: str) -> None:
         try:

@@ -17,7 +17,7 @@ import contextlib
 import re
 import secrets
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,11 +38,12 @@ from symile_m3.shards import (
     ShardInfo,
     Storage,
     local_path,
-    open_storage,
     shard_name,
 )
 from symile_m3.shards.layout import DATA, META
+from symile_m3.shards.storage import RemoteStorage
 from symile_m3.shards.urls import url_name
+from symile_m3.storelock import LOCK, StoreLock
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -92,8 +93,9 @@ class UploadJob:
 class StorePlace(Place):
     """A store in which a dataset is built, with its folder on this machine.
 
-    No lock holds a store: builds of the same plan on two machines at once make the same bytes twice, and
-    builds of two plans are noticed at the end at the latest.
+    A build alone holds the lock of the store (see `StoreLock`) while it makes or removes anything. Ranks work side
+    by side and hold none; they wait for no build alone, and are refused while one is at work. A build alone that
+    is started beside ranks makes the same bytes as they do.
 
     Args:
         url: of the dataset.
@@ -107,7 +109,8 @@ class StorePlace(Place):
     advice = "set XDG_CACHE_HOME to a directory with room, which all machines of a cluster share"
 
     def __init__(self, url: str, *, retry: RetryConfig | None = None) -> None:
-        self.storage = open_storage(url, retry=retry)
+        self.storage = RemoteStorage(url, retry=retry)
+        self._store_lock = StoreLock(self.storage)
         if urlsplit(url).scheme.lower() in ("http", "https"):
             raise UsageError(
                 f"--data {self.storage.root}: cannot be written over HTTP; name a directory, or a store such as "
@@ -143,9 +146,21 @@ class StorePlace(Place):
         for name in shards:
             _remove(_files(self.layout, name))
         # A store that takes nothing is better known now than when the media are made.
+        if work.world == 1:
+            self._store_lock.hold()
+            return
+        self._store_lock.wait_for_others()
         probe = f"{META}/probe-{secrets.token_hex(4)}"
         self.storage.write_bytes(probe, b"")
         self.storage.remove(probe)
+
+    @contextlib.contextmanager
+    def at_work(self, work: WorkConfig) -> Iterator[None]:
+        with super().at_work(work):
+            try:
+                yield
+            finally:
+                self._store_lock.release()
 
     def listed(self, plan: Plan) -> set[Shard]:
         marked, tars, sidecars = (set(self.storage.list(folder)) for folder in (DONE, DATA, META))
@@ -183,6 +198,7 @@ class StorePlace(Place):
         return all(self.storage.exists(name) for name in ("README.md", CROISSANT))
 
     def complete(self, plan: Plan, index: DatasetIndex) -> None:
+        self._store_lock.check()
         there = self.plan(plan.config)
         if there is None or there.fingerprint != plan.fingerprint:
             raise PlanError(f"{self.root}: its plan was replaced by another build; let one build at a time work there")
@@ -202,10 +218,11 @@ class StorePlace(Place):
 
     def clear(self) -> None:
         """Remove the dataset in the store, index first and plan last, and the folder of this machine."""
+        self._store_lock.hold()
         _many(self.storage.remove, [INDEX, "README.md", CROISSANT])
         for folder in (DONE, DATA, META):
             names = [f"{folder}/{name}" for name in self.storage.list(folder)]
-            _many(self.storage.remove, [name for name in names if name != PLAN])
+            _many(self.storage.remove, [name for name in names if name not in (PLAN, LOCK)])
         self.storage.remove(PLAN)
         super().clear()
 

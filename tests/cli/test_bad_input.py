@@ -25,7 +25,7 @@ from script import SCRIPT, TINY, environment, error_of, symile_m3
         (("build", "--train", "0"), ("--train 0",)),
         (("build", "--workers", "0"), ("--workers",)),
         (("build", "--shard-samples", "0"), ("--shard-samples 0", "1 to 1,000,000")),
-        (("build", "--shard-samples", "many"), ("--shard-samples", "many")),
+        (("build", "--shard-samples", "many"), ("--shard-samples",)),
         (("build", "--seed", "-1"), ("--seed",)),
         (("build", "--split-by", "luck"), ("--split-by luck", "media or sample")),
         (("build", "--text", "short"), ("--text short",)),

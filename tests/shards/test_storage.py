@@ -147,7 +147,7 @@ def test_what_may_pass_is_tried_again(tmp_path: Path, status: int) -> None:
             storage.read_bytes("a")
 
 
-@pytest.mark.parametrize("status", [400, 401, 403])
+@pytest.mark.parametrize("status", [400, 401, 403, 501])
 def test_what_will_not_pass_is_not_tried_again(tmp_path: Path, status: int) -> None:
     with serving(tmp_path) as server:
         storage = open_storage(server.url, retry=FAST)
