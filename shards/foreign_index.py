@@ -53,16 +53,18 @@ def open_foreign(path: Path, index_dir: Path | None = None) -> tuple[ShardIndex,
 
     free: list[Path] = []
     for place, beside in _places(path, index_dir):
-        index = None
-        with contextlib.suppress(ShardError):  # one that is missing or damaged is made anew
+        index, missing = None, False
+        try:
             index = ShardIndex.load(place, path.name)
+        except ShardError as error:  # one that is missing or damaged is made anew
+            missing = isinstance(error.__cause__, FileNotFoundError)
         if index is not None and index.filesize == stat.st_size:
             findings = _remembered(index, made_for(place))
             if findings is not None:
                 return index, findings
             if beside and index.crc32 is not None:
                 return index, Findings(shard=path.name)
-        if not (beside and place.exists() and (index is None or index.crc32 is not None)):
+        if missing or not beside or (index is not None and index.crc32 is None):
             free.append(place)  # one made by `write_shard` is evidence, and not overwritten
     index, findings = scan_tar(path)
     for place in free:

@@ -91,7 +91,7 @@ def serving(root: Path, *, ranges: bool = True, tags: bool = False, pages: bool 
             is_page = server.pages and path.is_dir()
             status = fault.status or (200 if path.is_file() or is_page else 404)
             data = b"" if status != 200 else page_of(path) if is_page else path.read_bytes()
-            etag = hashlib.md5(data).hexdigest()
+            etag = hashlib.md5(data).hexdigest() if server.tags else ""
             wanted = self.headers.get("Range")
             match = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted or "")
             if match and server.ranges and status == 200:
