@@ -176,8 +176,8 @@ def build(
     last shard completes the dataset; so does the command without --rank, which makes what is missing.
 
     With a URL that can be written, such as s3://bucket/m3, each shard is made in the cache directory, uploaded
-    and removed there. Interrupted, the build goes on from any machine. Jobs on machines with a cache each make
-    the images and clips anew; XDG_CACHE_HOME names a directory that they share.
+    and removed there. Interrupted, the build goes on from any machine; a second one beside it is refused. Jobs on
+    machines with a cache each make the images and clips anew; XDG_CACHE_HOME names a directory that they share.
     """
     from symile_m3.cli.output import command, show
     from symile_m3.engines import WorkConfig
