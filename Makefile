@@ -1,5 +1,6 @@
 # `make` or `make help` lists the targets. Each makes .venv where it is missing or older than pyproject.toml.
 PYTHON ?= python3
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -12,8 +13,8 @@ help: ## this list
 quickstart: $(VENV)/.installed ## build, train and evaluate in a smaller setting; ends with the table
 	$(BIN)/symile-m3 quickstart
 
-test: $(VENV)/.installed-dev ## the fast tests
-	$(BIN)/pytest
+test: $(VENV)/.installed-dev ## the fast tests, by JOBS processes
+	$(BIN)/pytest -n $(JOBS) --dist worksteal
 
 browser: $(VENV)/.installed-dev ## the tests of pages, in the system's Chromium
 	$(BIN)/pytest -m browser
