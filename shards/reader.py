@@ -140,7 +140,8 @@ class DatasetReader:
     def key(self, i: int) -> str:
         """The key of sample `i`."""
         s, j = self._locate(i)
-        return self._reader(s).key(j)
+        reader = self._open.get(s)  # most often it has just been read from
+        return (self._reader(s) if reader is None else reader).key(j)
 
     def read(self, i: int, fields: Sequence[str] | None = None) -> dict[str, bytes]:
         """The members of sample `i`, as `ShardReader.read` gives them.
