@@ -69,8 +69,8 @@ class FolderPool(FilePool):
             files[key] = sorted(names)
         if not files and loose:
             raise SourceError(
-                f"--images {self.spec}: {self.root} has {loose} images and no directories; put the images of each class "
-                "in a directory of its own, called by the class"
+                f"--images {self.spec}: {self.root} has {loose} images and no directories; put the images of each "
+                "class in a directory of its own, called by the class"
             )
         notes = []
         if others:

@@ -175,8 +175,8 @@ def open_imagenet(argument: str, options: ImageOptions) -> ImagenetPool:
             raise SourceError(f"--images imagenet:{argument}: {root} cannot be read ({error.strerror})") from error
     else:
         raise SourceError(
-            f"--images imagenet:{argument}: no directories or tars called by synsets, such as n01440764 or n01440764.tar"
-            f", in {given} or its {_LEVELS[-1]}; name the directory that Kaggle's archive was unpacked to"
+            f"--images imagenet:{argument}: no directories or tars called by synsets, such as n01440764 or "
+            f"n01440764.tar, in {given} or its {_LEVELS[-1]}; name the directory that Kaggle's archive was unpacked to"
         )
     return ImagenetPool(
         root=root,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import simplejpeg
@@ -22,7 +23,7 @@ from symile_m3.media import ImageOptions, NotedBytes
 
 MIN_PX = 32
 MAX_PIXELS = 89_478_485  # Pillow's own limit, above which it warns of decompression bombs
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 SUBSAMPLING = "420"
 _BACKGROUND = (255, 255, 255)
 _ORIENTATION = 0x0112
@@ -61,7 +62,8 @@ def prepare(data: bytes, options: ImageOptions) -> bytes:
 
     A square is cut from the middle unless `options.crop` is `whole`. An image that is smaller is not enlarged: it keeps
     its pixels, cut to a square all the same. Transparency becomes white, 16 bits a channel become 8, and of an
-    animation the first frame counts. Colour profiles are not applied, and no metadata is kept. The same bytes in give the same bytes out.
+    animation the first frame counts. Colour profiles are not applied, and no metadata is kept. The same bytes in give
+    the same bytes out.
 
     Returns:
         A JPEG of quality `options.quality` with 4:2:0 chroma; `NotedBytes` where it was CMYK, animated, 16-bit or had
@@ -93,7 +95,7 @@ def _check_size(width: int, height: int) -> None:
     if min(width, height) < MIN_PX:
         raise ValueError(f"{width} x {height} pixels, and a side has to have {MIN_PX} at least")
     if width * height > MAX_PIXELS:
-        raise ValueError(f"{width} x {height} pixels are more than the {MAX_PIXELS:,} allowed")
+        raise ValueError(f"{width} x {height} are more than the {MAX_PIXELS:,} pixels allowed")
 
 
 def _decode_jpeg(data: bytes, size_px: int) -> Pixels | None:
@@ -115,7 +117,7 @@ def _decode_jpeg(data: bytes, size_px: int) -> Pixels | None:
         return None
     orientation = 1
     if b"Exif\0\0" in data:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "MPO")) as file:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as file:
             orientation = _orientation(file)
     return Pixels(rgb_HWC=rgb_HWC, width=width, height=height, orientation=orientation)
 
@@ -132,15 +134,19 @@ def _decode_other(data: bytes, size_px: int) -> Pixels:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of damaged metadata, and of sizes, which are checked here
         try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as file:
+            with Image.open(io.BytesIO(data), formats=_formats()) as file:
                 width, height = file.size
                 _check_size(width, height)
-                orientation = _orientation(file)
                 note = _note(file)
                 file.draft(None, (size_px, size_px))  # a smaller scale of CMYK JPEGs
                 rgb_HWC = np.array(_to_rgb(file))
+                orientation = _orientation(file)
+                if file.format == "TIFF":  # which Pillow turns upright itself
+                    width, height = file.size
         except UnidentifiedImageError:
             raise ValueError("not an image") from None
+        except Image.DecompressionBombError:
+            raise ValueError(f"more than the {MAX_PIXELS:,} pixels allowed") from None
         except ValueError:
             raise
         except MemoryError:
@@ -148,6 +154,13 @@ def _decode_other(data: bytes, size_px: int) -> Pixels:
         except Exception as error:  # damaged bytes make a decoder raise anything
             raise ValueError(f"not an image that can be decoded: {error}") from error
     return Pixels(rgb_HWC=rgb_HWC, width=width, height=height, orientation=orientation, note=note)
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _note(file: Image.Image) -> str:
