@@ -107,15 +107,14 @@ def pass_through(
             for row in _rows(stream, spec, state):
                 _take(row, opened, per_class, state, directory)
                 state.rows += 1
+                state.stream = stream.state_dict()  # of a row that is wholly dealt with
                 if time.monotonic() - state.saved_s > _SAVE_S:
-                    state.stream = stream.state_dict()
                     state.save()
                 if state.full(per_class, len(opened.names)):
                     break
             state.done = True
         finally:
             if state.rows > began:
-                state.stream = stream.state_dict()
                 state.save()
     rows, labels, paths = zip(*state.taken, strict=True) if state.taken else ((), (), ())
     return tuple(state.names), np.array(labels, np.int64), np.array(rows, np.int64), tuple(paths)

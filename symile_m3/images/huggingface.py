@@ -267,7 +267,8 @@ class HubPool:
         """
         from symile_m3.images.prepare import prepare
 
-        where = ", row ".join(recipe.attributes[name] for name in ("file", "row") if name in recipe.attributes)
+        words = {"file": "", "row": "row "}
+        where = ", ".join(word + recipe.attributes[name] for name, word in words.items() if name in recipe.attributes)
         try:
             return prepare(self._read(recipe), self.options)
         except ValueError as error:

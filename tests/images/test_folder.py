@@ -180,7 +180,7 @@ def test_folders_without_two_classes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="file is a file; name a directory"):
         open_photos(tmp_path / "file")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SourceError, match="0 directories in .*empty, 0 of them with three images or more"):
+    with pytest.raises(SourceError, match=r"0 directories in .*empty, 0 of them with three images or more"):
         open_photos(tmp_path / "empty").classes()
     one = write_tree(tmp_path / "one", {"cat": 9})
     with pytest.raises(SourceError, match=r"1 directory in .*one, 1 of them .*at least two classes are needed"):
