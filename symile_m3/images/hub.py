@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -64,7 +65,7 @@ def open_dataset(where: HubSpec, spec: str) -> Opened:
         names=tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else (),
         builder=builder,
         split=split,
-        licence=_licence(builder, where),
+        licence=_licence(where),
         source=_source(where, base),
     )
 
@@ -111,10 +112,30 @@ def _source(where: HubSpec, base: str) -> str:
     return f"hf:{where.name}@{revision}" if revision else f"hf:{where.name}"
 
 
-def _licence(builder: Any, where: HubSpec) -> str:
+def _licence(where: HubSpec) -> str:
+    """What the data set's card says; where it does not, the address of its page."""
     if where.local:
         return local_licence(Path(where.name))
-    return str(builder.info.license or f"as its page says: {HUB}/datasets/{where.name}")
+    from huggingface_hub import HfApi
+
+    licence: object = None
+    with contextlib.suppress(Exception):  # a card that cannot be read says nothing
+        card = HfApi().dataset_info(where.name, revision=where.revision or None).card_data
+        licence = card.get("license") if card is not None else None
+    if isinstance(licence, list):
+        licence = ", ".join(map(str, licence))
+    if not licence or licence == "other":
+        return f"as its page says: {HUB}/datasets/{where.name}"
+    return str(licence)
+
+
+def _is_transport(error: BaseException) -> bool:
+    """Whether an error is one of the way to the Hub. After one, huggingface_hub may try a client that it has closed."""
+    import httpx
+
+    return isinstance(error, httpx.TransportError | ConnectionError | TimeoutError) or (
+        isinstance(error, RuntimeError) and "client has been closed" in str(error)
+    )
 
 
 def refuse(error: Exception, where: HubSpec, spec: str) -> NoReturn:
@@ -131,11 +152,12 @@ def refuse(error: Exception, where: HubSpec, spec: str) -> NoReturn:
         causes.append(cause)
     words = " ".join(str(error).split())[:300] or type(error).__name__
     page = f"{HUB}/datasets/{where.name}"
-    if any(isinstance(cause, GatedRepoError) for cause in causes):
+    # `datasets` gives the words of the error that says so, and drops the error.
+    if any(isinstance(cause, GatedRepoError) for cause in causes) or "gated dataset" in words:
         message = f"gated: accept its terms at {page}, then log in {_ACCESS}"
     elif isinstance(error, datasets.exceptions.DatasetNotFoundError) and not where.revision:
         message = f"there is no such data set on the Hub, or it is private: check {page}, and log in {_ACCESS}"
-    elif isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and not where.local:
+    elif not where.local and any(_is_transport(cause) for cause in causes):
         message = f"the Hub cannot be reached ({words}); try again, or give the path of a copy"
     else:
         message = f"{words} (choose with config=, split=, revision=, image= or label=, separated by commas)"
