@@ -208,7 +208,8 @@ def _resize(pixels: Pixels, size_px: int, *, square: bool) -> NDArray[np.uint8]:
         return np.ascontiguousarray(rgb_HWC)
     import torch
 
-    pixels_1CHW = torch.from_numpy(rgb_HWC).permute(2, 0, 1)[None]
+    # In this layout the kernel takes colours together, and nothing has to be put in another order behind it.
+    pixels_1CHW = torch.from_numpy(rgb_HWC).permute(2, 0, 1)[None].contiguous(memory_format=torch.channels_last)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # images are prepared in as many processes as there are processors
     try:
