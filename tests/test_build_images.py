@@ -93,7 +93,9 @@ def test_a_folder_becomes_a_dataset_and_what_is_no_use_is_counted(built: tuple[P
     record = json.loads(sample["json"])
     assert (record["image_source"], record["image_licence"]) == ("folder:photos", "CC0")
     assert (photos / record["image_attributes"]["file"]).is_file()
-    assert "| images | folder:photos | CC0 | 38 |" in (root / "README.md").read_text()
+    card = (root / "README.md").read_text()
+    assert "| images | folder:photos | CC0 | 38 |" in card
+    assert "--seed 0 --image-size 40 --crop centre\n" in card
 
 
 def test_workers_and_interruptions_change_nothing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -202,10 +203,11 @@ def read_file(path: Path) -> bytes:
         OSError: it cannot be read.
         ValueError: it is empty, or too large to be an image.
     """
-    with path.open("rb") as file:
-        data = file.read(MAX_BYTES + 1)
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_BYTES:
+            raise ValueError(f"{size >> 20:,} MB are more than the {MAX_BYTES >> 20} allowed")
+        data = file.read()
     if not data:
         raise ValueError("empty")
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"more than the {MAX_BYTES >> 20} MB allowed")
     return data

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from symile_m3.errors import SourceError
 from symile_m3.images.huggingface import HUB, HubSpec, Opened, local_licence
 
+_FILES = {".parquet": "parquet", ".tar": "webdataset", ".arrow": "arrow"}
 _ACCESS = "with an account that may read it, `hf auth login` or HF_TOKEN=..."
 
 
@@ -25,11 +26,13 @@ def open_dataset(where: HubSpec, spec: str) -> Opened:
 
     datasets.disable_progress_bars()
     path = Path(where.name)
+    if where.local and path.is_file() and path.suffix not in _FILES:
+        raise SourceError(
+            f"--images {spec}: {path} is a file of no known kind; give a directory, or {' or '.join(_FILES)}"
+        )
     try:
         if where.local and path.is_file():
-            builder = datasets.load_dataset_builder(
-                "parquet" if path.suffix == ".parquet" else path.suffix.lstrip("."), data_files=str(path)
-            )
+            builder = datasets.load_dataset_builder(_FILES[path.suffix], data_files=str(path))
         else:
             builder = datasets.load_dataset_builder(where.name, where.config or None, revision=where.revision or None)
     except Exception as error:  # of three libraries and their transport

@@ -239,6 +239,7 @@ class HubPool:
                 chosen = members[: self.options.per_class]
                 taken += zip(chosen.tolist(), [key] * len(chosen), draw_splits(ranks[chosen]), strict=True)
         files, rows = found.files.tolist(), found.rows.tolist()
+        licence = IMAGENET_LICENCE if self.table else opened.licence
         recipes = []
         for i, key, split in sorted(taken):
             attributes = {"row": str(rows[i])}
@@ -252,7 +253,7 @@ class HubPool:
                     group=key,
                     split=split,
                     source=opened.source,
-                    licence=opened.licence if not self.table else IMAGENET_LICENCE,
+                    licence=licence,
                     attributes=attributes,
                 )
             )

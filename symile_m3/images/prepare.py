@@ -116,10 +116,23 @@ def _decode_jpeg(data: bytes, size_px: int) -> Pixels | None:
     except ValueError:
         return None
     orientation = 1
-    if b"Exif\0\0" in data:
+    if _has_exif(data):
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as file:
             orientation = _orientation(file)
     return Pixels(rgb_HWC=rgb_HWC, width=width, height=height, orientation=orientation)
+
+
+def _has_exif(data: bytes) -> bool:
+    """Whether a JPEG has EXIF before its pixels begin; a walk from segment to segment, of which there are a few."""
+    at = 2
+    while data[at : at + 1] == b"\xff":
+        marker = data[at + 1 : at + 2]
+        if marker == b"\xda":
+            return False
+        if marker == b"\xe1" and data.startswith(b"Exif\0\0", at + 4):
+            return True
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return False
 
 
 def _orientation(file: Image.Image) -> int:

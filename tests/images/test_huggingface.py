@@ -252,6 +252,9 @@ def test_what_is_no_data_set_is_named(tmp_path: Path, parquet: Path) -> None:
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and nothing more")
     with pytest.raises(SourceError, match=r"--images hf:.*broken.parquet: "):
         open_hf(tmp_path / "broken.parquet").classes()
+    (tmp_path / "letters.txt").write_text("mine")
+    with pytest.raises(SourceError, match=r"letters.txt is a file of no known kind; give a directory, or .parquet or"):
+        open_hf(tmp_path / "letters.txt").classes()
     one = write_parquet(tmp_path / "one", [image_rows([0, 0, 0, 1], ["cat", "dog"])])
     with pytest.raises(SourceError, match=r"1 classes with three images or more in the split train .*dog \(1\)"):
         open_hf(one).classes()
