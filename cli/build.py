@@ -89,7 +89,14 @@ def build(
         ),
     ] = "disjoint",
     images: Annotated[
-        str, typer.Option("--images", metavar="SOURCE", help="Images: emoji.", rich_help_panel=_SOURCES)
+        str,
+        typer.Option(
+            "--images",
+            metavar="SOURCE",
+            help="emoji; folder:DIR, a directory a class; imagenet:DIR, as Kaggle packs it, or a tar a synset; "
+            "hf:NAME, a data set of the Hugging Face Hub or a local one, with choices such as ,split=train.",
+            rich_help_panel=_SOURCES,
+        ),
     ] = "emoji",
     speech: Annotated[
         str, typer.Option("--speech", metavar="SOURCE", help="Speech: espeak.", rich_help_panel=_SOURCES)
@@ -106,7 +113,12 @@ def build(
     ] = "480,40,60",
     image_size: Annotated[
         int,
-        typer.Option("--image-size", metavar="PIXELS", help="Shorter side of photographs.", rich_help_panel=_SOURCES),
+        typer.Option(
+            "--image-size",
+            metavar="PIXELS",
+            help="Shorter side of photographs; smaller ones are not enlarged.",
+            rich_help_panel=_SOURCES,
+        ),
     ] = 224,
     crop: Annotated[
         str,

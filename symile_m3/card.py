@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -85,7 +86,11 @@ def build_command(config: PlanConfig) -> str:
         "text": config.text,
         "seed": config.seed,
     }
-    return "symile-m3 build " + " ".join(f"--{name} {value}" for name, value in options.items())
+    if config.images != "emoji":
+        options |= {"image-size": config.image_size, "crop": config.crop}
+    if config.images_per_class is not None:
+        options["images-per-class"] = config.images_per_class
+    return "symile-m3 build " + " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in options.items())
 
 
 def _options_of_sources(config: PlanConfig) -> dict[str, str | int | float]:

@@ -10,6 +10,9 @@ __all__ = ["SOURCES", "EmojiPool", "open_image_pool"]
 
 SOURCES = {
     "emoji": "symile_m3.images.emoji:open_emoji",
+    "folder": "symile_m3.images.folder:open_folder",
+    "hf": "symile_m3.images.huggingface:open_huggingface",
+    "imagenet": "symile_m3.images.imagenet:open_imagenet",
 }
 """Name -> function of (argument, `ImageOptions`) that opens the pool."""
 

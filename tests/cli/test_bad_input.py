@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from image_files import write_tree
 from script import SCRIPT, TINY, environment, error_of, symile_m3
 
 
@@ -111,3 +112,30 @@ def test_reader_that_goes_away_is_no_error() -> None:
             check=False,
         )
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("spec", "status", "says"),
+    [
+        ("folder", 2, ("name a directory", "folder:photos")),
+        ("folder:nowhere", 1, ("nowhere does not exist",)),
+        ("folder:letters.txt", 1, ("letters.txt is a file",)),
+        ("folder:empty", 1, ("0 directories in empty", "at least two classes")),
+        ("folder:one", 1, ("1 directory in one, 1 of them with three images or more",)),
+        ("folder:few", 1, ("3 directories in few", "2 classes have too few images: dog (2), eel (0)")),
+        ("imagenet:few", 1, ("no directories or tars called by synsets",)),
+        ("hf:", 2, ("name a data set",)),
+        ("hf:./nowhere", 1, ("nowhere does not exist",)),
+        ("hf:few,colour=red", 2, ("'colour=red' is no choice", "split=")),
+    ],
+)
+def test_images_that_cannot_be_used_are_named(spec: str, status: int, says: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "letters.txt").write_text("mine")
+    write_tree(tmp_path / "one", {"cat": 3})
+    write_tree(tmp_path / "few", {"cat": 3, "dog": 2, "eel": 0})
+    result = symile_m3("build", "--images", spec, "--names", "emoji", cwd=tmp_path)
+    assert result.returncode == status, result.stderr
+    message = error_of(result)
+    assert [part for part in says if part not in message] == []
+    assert not (tmp_path / "data").exists()
