@@ -4,6 +4,7 @@
     ├── UsageError                  an argument out of range or unknown; the CLI exits 2
     ├── LexiconError                names missing, clashing, or not to be had
     ├── SourceError                 an image, clip or translation that a source cannot give as asked
+    │   └── UnusableError           one image or clip, which a build leaves out and counts
     ├── PlanError                   a dataset on disk belongs to another plan
     ├── BuildError                  shards could not be made; the others have been
     ├── NotBuiltError               a dataset or run that must exist first does not
@@ -30,6 +31,7 @@ __all__ = [
     "SourceError",
     "SymileM3Error",
     "TrainingError",
+    "UnusableError",
     "UsageError",
 ]
 
@@ -44,6 +46,11 @@ class LexiconError(SymileM3Error):
 
 class SourceError(SymileM3Error):
     """A source of images, speech or names cannot give what was asked of it."""
+
+
+class UnusableError(SourceError):
+    """One image or clip is not what it should be, such as a file that is no image, and will never be. A build leaves it
+    out, counts it, and goes on as long as they are few."""
 
 
 class PlanError(SymileM3Error):
