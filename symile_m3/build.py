@@ -257,11 +257,12 @@ def _plan_and_media(
     lexicon = plan.lexicon if plan else choose_lexicon(config, progress, image_pool)
     clip_pool = open_clips(config, _forbidden(lexicon))
     share = (work.rank, work.world)
-    image_recipes, images = make_media(
-        image_pool, "images", lexicon.class_keys, place.layout.pool, engine=engine, share=share, progress=progress
-    )
+    # Clips first: they are few, and a language without enough of them is found before much is made.
     clip_recipes, clips = make_media(
         clip_pool, "clips", lexicon.languages, place.layout.pool, engine=engine, share=share, progress=progress
+    )
+    image_recipes, images = make_media(
+        image_pool, "images", lexicon.class_keys, place.layout.pool, engine=engine, share=share, progress=progress
     )
     if plan is None:
         distinct_images, image_notes = distinct_media(image_recipes, images, "images")

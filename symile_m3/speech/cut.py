@@ -110,8 +110,8 @@ def _beginning(file: soundfile.SoundFile, longest_s: float) -> NDArray[np.float3
         samples = _read(file, window)
         heard = _heard(samples, rate_hz)
         if heard is not None:
-            if heard[0] > lead:
-                samples = np.concatenate([samples, _read(file, heard[0] - lead)])
+            if heard[0] >= lead:
+                samples = np.concatenate([samples, _read(file, heard[0])])
             return samples[heard[0] :]
         if len(samples) < window:
             return None

@@ -26,6 +26,7 @@ SPARE = 2
 """Recordings looked at for each that is taken: some repeat a sentence of another split, or cannot be used."""
 
 _LONGEST = "longest_s"  # attribute: what a clip was cut to
+_ATTEMPTS = 20  # to divide the speakers so that few sentences, said by many, are enough for all splits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,17 +74,23 @@ def choose_recipes(
                 f"{where[code]}: {len(speakers)} speaker{'s' * (len(speakers) != 1)} of {code}; no one is heard in two "
                 f"of train, val and test, so at least three are needed: add recordings, or leave {code} out of --langs"
             )
-    splits = split_speakers(counts, options.clips, options.seed)
+    weights = {code: _weights(found[code], speakers, sum(options.clips)) for code, speakers in counts.items()}
+    for attempt in range(_ATTEMPTS):
+        splits = split_speakers(weights, options.clips, options.seed, attempt)
+        taken = {code: _take(recordings, splits[code], options.clips) for code, recordings in found.items()}
+        empty = [(code, split) for code in found for split in SPLITS if not taken[code][split]]
+        if not empty:
+            break
+    else:
+        code, split = empty[0]
+        raise SourceError(
+            f"{where[code]}: no recordings of {code} left for {split}, where each speaker and each sentence is in one "
+            f"split only; add recordings, or leave {code} out of --langs"
+        )
     recipes = []
-    for code, recordings in found.items():
-        taken = _take(recordings, splits[code], options.clips)
+    for code in found:
         for split in SPLITS:
-            if not taken[split]:
-                raise SourceError(
-                    f"{where[code]}: no recordings of {code} left for {split}, where each speaker and each sentence is "
-                    f"in one split only; add recordings, or leave {code} out of --langs"
-                )
-            for i, recording in enumerate(taken[split]):
+            for i, recording in enumerate(taken[code][split]):
                 attributes = {"file": recording.file, _LONGEST: f"{options.seconds:g}"}
                 if recording.voice is not None:
                     attributes["voice"] = recording.voice
@@ -103,18 +110,33 @@ def choose_recipes(
     return recipes
 
 
+def _weights(recordings: Sequence[Recording], counts: Mapping[str, int], taken: int) -> dict[str, int]:
+    """Speaker -> recordings, but no more than are taken of anyone while others have some left."""
+    most = max(Counter(recording.speaker for recording in recordings[:taken]).values())
+    return {speaker: min(count, most) for speaker, count in counts.items()}
+
+
 def _take(
     recordings: Sequence[Recording], split_of: Mapping[str, str], clips: tuple[int, int, int]
 ) -> dict[str, list[Recording]]:
-    """Split -> the recordings taken for it."""
-    taken: dict[str, list[Recording]] = {}
-    said: set[str] = set()  # in the splits filled so far
-    for split, most in reversed(list(zip(SPLITS, clips, strict=True))):
-        free = (
-            recording for recording in recordings if split_of[recording.speaker] == split and recording.text not in said
-        )
-        taken[split] = list(itertools.islice(free, most))
-        said |= {recording.text for recording in taken[split] if recording.text}
+    """Split -> the recordings taken for it: first one for each, where there is least choice first, then the rest."""
+    free: dict[str, list[Recording]] = {split: [] for split in SPLITS}
+    for recording in recordings:
+        free[split_of[recording.speaker]].append(recording)
+    taken: dict[str, list[Recording]] = {split: [] for split in SPLITS}
+    split_of_text: dict[str, str] = {}
+    most = dict(zip(SPLITS, clips, strict=True))
+    rounds = [(split, 1) for split in sorted(SPLITS, key=lambda split: len(free[split]))]
+    rounds += [(split, most[split]) for split in reversed(SPLITS)]
+    for split, count in rounds:
+        chosen = taken[split]
+        for recording in free[split]:
+            if len(chosen) >= count:
+                break
+            if recording in chosen[:1]:
+                continue
+            if not recording.text or split_of_text.setdefault(recording.text, split) == split:
+                chosen.append(recording)
     return taken
 
 

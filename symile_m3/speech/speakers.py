@@ -41,7 +41,7 @@ def in_turn(speakers: NDArray[np.int64], *key: object) -> NDArray[np.int64]:
 
 
 def split_speakers(
-    counts: Mapping[str, Mapping[str, int]], shares: tuple[int, int, int], seed: int
+    counts: Mapping[str, Mapping[str, int]], shares: tuple[int, int, int], *key: object
 ) -> dict[str, dict[str, str]]:
     """The split of every speaker, the same in all languages that one speaks.
 
@@ -52,7 +52,7 @@ def split_speakers(
     Args:
         counts: language -> speaker -> number of recordings.
         shares: of train, val and test.
-        seed: of the order among speakers with equally many recordings.
+        key: what the order among speakers with equally many recordings depends on, such as a seed.
 
     Returns:
         language -> speaker -> split.
@@ -70,7 +70,7 @@ def split_speakers(
             else:
                 free.append(speaker)
         free.sort()
-        order = generator("split-speakers", seed, language).permutation(len(free)).tolist()
+        order = generator("split-speakers", *key, language).permutation(len(free)).tolist()
         drawn = sorted((free[i] for i in order), key=lambda speaker: -counts[language][speaker])
         for i, speaker in enumerate(drawn):
             empty = [split for split in SPLITS if split not in filled]
