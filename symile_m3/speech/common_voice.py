@@ -117,14 +117,14 @@ class CommonVoicePool:
     def _found(self, code: str, folder: Path) -> list[Recording]:
         """The usable clips of a language, or the first of them, in the order to take them in."""
         tables = _tables(folder)
-        who, speakers = _clients(tables)
+        who, speakers = client_numbers(tables)
         order = in_turn(who, self.options.seed, "common-voice", code)
         order = order[who[order] != speakers.get("", -1)]
         found: list[Recording] = []
         start, count = 0, wanted(self.options)
         while start < len(order) and len(found) < wanted(self.options):
             rows = order[start : start + count]
-            found += self._usable(folder, _recordings(tables, rows, folder.relative_to(self.root).as_posix()))
+            found += self._usable(folder, read_rows(tables, rows, folder.relative_to(self.root).as_posix()))
             start, count = start + count, count * _MORE
         tried = min(start, len(order))
         notes = f"{tried - len(found):,} of {tried:,} not in clips/, empty, damaged or too short"
@@ -201,7 +201,7 @@ def _batches(table: Path, columns: Sequence[str]) -> Iterator[pyarrow.RecordBatc
         ) from error
 
 
-def _clients(tables: Sequence[Path]) -> tuple[NDArray[np.int64], dict[str, int]]:
+def client_numbers(tables: Sequence[Path]) -> tuple[NDArray[np.int64], dict[str, int]]:
     """Who speaks in each row of the tables, as numbers, and the number of each client_id."""
     numbers: dict[str, int] = {}
     parts = [np.empty(0, dtype=np.int64)]
@@ -213,7 +213,7 @@ def _clients(tables: Sequence[Path]) -> tuple[NDArray[np.int64], dict[str, int]]
     return np.concatenate(parts), numbers
 
 
-def _recordings(tables: Sequence[Path], rows: NDArray[np.int64], folder: str) -> list[Recording]:
+def read_rows(tables: Sequence[Path], rows: NDArray[np.int64], folder: str) -> list[Recording]:
     """Some rows of the tables, in the order asked for; those without a file name left out."""
     ascending = np.sort(rows)
     columns = ["client_id", "path", "sentence"]

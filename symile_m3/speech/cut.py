@@ -76,8 +76,9 @@ def cut_clip(path: Path, *, longest_s: float) -> bytes:
         raise UnusableError(
             f"{path}: lasts {duration_s:.2f} s without its silence, less than {shortest_s(longest_s)} s"
         )
-    magnitudes = np.abs(samples)
-    if float((magnitudes >= _FLAT_TOP * magnitudes.max()).mean()) > _FLAT_SHARE:
+    peak = max(samples.max(), -samples.min())
+    flat = np.count_nonzero(samples >= _FLAT_TOP * peak) + np.count_nonzero(samples <= -_FLAT_TOP * peak)
+    if flat > _FLAT_SHARE * len(samples):
         raise UnusableError(f"{path}: more than {_FLAT_SHARE:.0%} of it is clipped")
     if rate_hz != SAMPLE_RATE_HZ:
         samples = soxr.resample(samples, rate_hz, SAMPLE_RATE_HZ, quality="HQ")
@@ -120,17 +121,19 @@ def _beginning(file: soundfile.SoundFile, longest_s: float) -> NDArray[np.float3
 def _read(file: soundfile.SoundFile, frames: int) -> NDArray[np.float32]:
     """The next frames as one channel, without an offset: their mean, or the loudest where they cancel each other."""
     channels: NDArray[np.float32] = file.read(frames, dtype="float32", always_2d=True)
-    if not np.isfinite(channels).all():
+    if not len(channels):
+        return channels[:, 0]
+    offsets = channels.mean(axis=0)
+    if not np.isfinite(offsets).all():
         raise UnusableError(f"{file.name}: holds samples that are no numbers")
-    if channels.shape[1] == 1 or not len(channels):
-        mono = channels[:, 0]
-    else:
-        channels = channels - channels.mean(axis=0)
-        mono = channels.mean(axis=1)
-        loudness = np.sqrt((channels**2).mean(axis=0))
-        if np.sqrt((mono**2).mean()) < _CANCELLED * loudness.max():
-            mono = channels[:, int(loudness.argmax())]
-    return mono - mono.mean() if len(mono) else mono
+    channels -= offsets
+    if channels.shape[1] == 1:
+        return channels[:, 0]
+    mono: NDArray[np.float32] = channels.mean(axis=1)
+    loudness = np.sqrt((channels**2).mean(axis=0))
+    if np.sqrt((mono**2).mean()) < _CANCELLED * loudness.max():
+        return channels[:, int(loudness.argmax())]
+    return mono
 
 
 def _levels(samples: NDArray[np.float32], rate_hz: int) -> NDArray[np.float64]:
@@ -140,7 +143,7 @@ def _levels(samples: NDArray[np.float32], rate_hz: int) -> NDArray[np.float64]:
     if not count:
         return np.zeros(0)
     frames = samples[: count * size].reshape(count, size)
-    energies = np.einsum("ij,ij->i", frames, frames, dtype=np.float64) / size
+    energies = np.einsum("ij,ij->i", frames, frames).astype(np.float64) / size
     half = _SMOOTH // 2
     sums = np.concatenate([[0.0], np.cumsum(np.pad(energies, half, mode="edge"))])
     levels: NDArray[np.float64] = np.sqrt(np.maximum(sums[_SMOOTH:] - sums[:-_SMOOTH], 0) / _SMOOTH)
