@@ -16,7 +16,7 @@ from symile_m3.engines import Engine, WorkConfig, open_engine, settle
 from symile_m3.errors import BuildError, PlanError, UsageError
 from symile_m3.images import open_image_pool
 from symile_m3.lexicon import Lexicon, open_lexicon
-from symile_m3.media import ClipPool, ImageOptions, ImagePool, SpeechOptions
+from symile_m3.media import ClipPool, ImageOptions, ImagePool, SpeechOptions, pool_notes
 from symile_m3.mediastore import check_media, distinct_media, make_media
 from symile_m3.place import Place, Shard
 from symile_m3.plan import SPLITS, Plan, PlanConfig
@@ -24,6 +24,7 @@ from symile_m3.progress import NoProgress, Progress
 from symile_m3.shardjob import Media, describe
 from symile_m3.shards import DatasetIndex, RetryConfig, ShardInfo, shard_name
 from symile_m3.speech import open_clip_pool
+from symile_m3.splits import fill_splits
 from symile_m3.storeplace import open_place
 
 __all__ = ["BuildResult", "build", "choose_lexicon", "describe", "usable_lexicon"]
@@ -81,6 +82,8 @@ def usable_lexicon(images: ImagePool, names: str, languages: Sequence[str], prog
     for clash in clashes:
         progress.say(f"dropped for its name: {clash}")
     counts = images.classes()
+    for note in pool_notes(images):
+        progress.say(note)
     return lexicon.select_classes([key for key in lexicon.class_keys if key in counts])
 
 
@@ -148,10 +151,12 @@ def build(
     if overwrite and work.world > 1:
         raise UsageError("--overwrite with --rank would remove what other ranks make; remove the directory beforehand")
     place.check()
+    images: ImagePool | None = None
     if overwrite or not place.has_plan():
         # What cannot be built leaves the directory as it is.
         open_clips(config)
-        choose_lexicon(config, NoProgress())
+        images = open_images(config)
+        choose_lexicon(config, NoProgress(), images)
     with place.at_work(work):
         if overwrite:
             place.clear()
@@ -166,7 +171,9 @@ def build(
                 progress.say(f"{place.root}: made in {place.layout.root}, and uploaded shard by shard")
             with open_engine(work) as engine:
                 _check_engine(engine, place)
-                plan, media = _plan_and_media(place, config, plan, engine, work, progress)
+                plan, media = _plan_and_media(
+                    place, config, plan, images or open_images(config), engine, work, progress
+                )
                 made = _write_shards(place, plan, media, jobs, engine, work, progress)
             finished = place.finished(plan, {**finished, **made})
         if plan is None:
@@ -248,12 +255,12 @@ def _plan_and_media(
     place: Place,
     config: PlanConfig,
     plan: Plan | None,
+    image_pool: ImagePool,
     engine: Engine,
     work: WorkConfig,
     progress: Progress,
 ) -> tuple[Plan, Media]:
     """The plan, made if it is not there, and the media it is made of."""
-    image_pool = open_images(config)
     lexicon = plan.lexicon if plan else choose_lexicon(config, progress, image_pool)
     clip_pool = open_clips(config, _forbidden(lexicon))
     share = (work.rank, work.world)
@@ -267,6 +274,8 @@ def _plan_and_media(
     if plan is None:
         distinct_images, image_notes = distinct_media(image_recipes, images, "images")
         distinct_clips, clip_notes = distinct_media(clip_recipes, clips, "clips")
+        if config.split_by == "media":
+            distinct_images = fill_splits(distinct_images, lexicon.class_keys, config.seed)
         for note in image_notes + clip_notes:
             progress.say(note)
         plan = Plan(config=config, lexicon=lexicon, images=distinct_images, clips=distinct_clips)

@@ -53,6 +53,21 @@ def content_id(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
+class NotedBytes(bytes):
+    """A medium with a word on what it was made of that is out of the ordinary, such as `CMYK`; a build counts them.
+
+    Attributes:
+        note: the word.
+    """
+
+    note: str
+
+    def __new__(cls, data: bytes, note: str) -> NotedBytes:
+        noted = super().__new__(cls, data)
+        noted.note = note
+        return noted
+
+
 class Pool(Protocol):
     """A source of distinct images (group: class) or speech clips (group: language).
 
@@ -74,16 +89,21 @@ class Pool(Protocol):
         ...
 
     def make(self, recipe: Recipe) -> bytes:
-        """The encoded medium.
+        """The encoded medium; as `NotedBytes` where the build is to count what it was made of.
 
         Raises:
-            SourceError: it cannot be made; the message names the recipe and why.
+            UnusableError: what it is made of is of no use, and will be of none; the build leaves it out.
+            SourceError: it cannot be made now; the build stops. The message names the recipe and why.
         """
         ...
 
 
 class ImagePool(Pool, Protocol):
-    """A source of images, which knows the classes it has images of."""
+    """A source of images, which knows the classes it has images of.
+
+    It may have a method `notes()` besides: lines for the user on what it leaves out, such as classes with too few
+    images; see `pool_notes`.
+    """
 
     @property
     def table(self) -> str:
@@ -101,6 +121,12 @@ class ImagePool(Pool, Protocol):
     def labels(self) -> Mapping[str, str]:
         """Class key -> what the source calls the class in English; what translators begin with."""
         ...
+
+
+def pool_notes(pool: Pool) -> Sequence[str]:
+    """What a pool says about what it leaves out; nothing where it has no such method."""
+    notes = getattr(pool, "notes", None)
+    return tuple(notes()) if notes is not None else ()
 
 
 class ClipPool(Pool, Protocol):

@@ -1,4 +1,9 @@
-"""The distinct media of a dataset under construction: made once, packed in small tars, read by name."""
+"""The distinct media of a dataset under construction: made once, packed in small tars, read by name.
+
+images-00007-<digest>.tar        up to 64 media; the digest is of their recipes
+images-00007-<digest>.left.json  only where there is something to say: which of the recipes gave no medium and why,
+                                 and how many media were made of something out of the ordinary
+"""
 
 from __future__ import annotations
 
@@ -6,20 +11,24 @@ import hashlib
 import json
 import mmap
 import zlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from symile_m3.engines import Engine, settle
-from symile_m3.errors import PlanError
-from symile_m3.media import Medium, Pool, Recipe, content_id
+from symile_m3.errors import PlanError, SourceError, UnusableError
+from symile_m3.media import Medium, NotedBytes, Pool, Recipe, content_id
 from symile_m3.progress import Progress
 from symile_m3.seeds import generator
-from symile_m3.shards import RawSample, ShardError, ShardIndex, write_shard
+from symile_m3.shards import RawSample, ShardError, ShardIndex, write_shard, write_text
 
 PACK_RECIPES = 64  # so much work a kill -9 can undo
+FEW_LEFT_OUT = 10  # a build always goes on with this many media left out,
+MOST_LEFT_OUT = 0.05  # and at most with this share of all
+_LEFT = ".left.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,24 +36,101 @@ class _Pack:
     path: Path
     recipes: tuple[Recipe, ...]
 
+    @property
+    def left(self) -> Path:
+        return self.path.with_suffix(_LEFT)
+
+
+@dataclass(kw_only=True, slots=True)
+class Left:
+    """What became of recipes that is not in a tar.
+
+    Attributes:
+        out: recipe name -> why it gave no medium.
+        noted: what media were made of -> how many.
+    """
+
+    out: dict[str, str] = field(default_factory=dict)
+    noted: dict[str, int] = field(default_factory=dict)
+
+    def add(self, other: Left) -> None:
+        self.out.update(other.out)
+        for note, count in other.noted.items():
+            self.noted[note] = self.noted.get(note, 0) + count
+
+
+def _as_record(recipe: Recipe) -> dict[str, object]:
+    return {
+        "name": recipe.name,
+        "group": recipe.group,
+        "split": recipe.split,
+        "source": recipe.source,
+        "licence": recipe.licence,
+        "attributes": dict(recipe.attributes),
+    }
+
 
 def _packs(directory: Path, kind: str, recipes: Sequence[Recipe]) -> list[_Pack]:
     """The packs these recipes go to. Their names hash the recipes, so other recipes never meet old packs."""
     packs = []
     for start in range(0, len(recipes), PACK_RECIPES):
         chunk = tuple(recipes[start : start + PACK_RECIPES])
-        text = json.dumps([asdict(recipe) for recipe in chunk], sort_keys=True, ensure_ascii=False)
+        text = json.dumps([_as_record(recipe) for recipe in chunk], sort_keys=True, ensure_ascii=False)
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
         packs.append(_Pack(path=directory / f"{kind}-{start // PACK_RECIPES:05d}-{digest}.tar", recipes=chunk))
     return packs
 
 
-def _make_pack(pool: Pool, pack: _Pack) -> int:
+def _make_pack(pool: Pool, pack: _Pack) -> Left:
     if pack.path.exists():  # by now: another rank has made it
-        return len(pack.recipes)
-    samples = (RawSample(recipe.name, {pool.suffix: pool.make(recipe)}) for recipe in pack.recipes)
-    write_shard(pack.path, samples)
-    return len(pack.recipes)
+        return _read_left(pack.left)
+    out: dict[str, str] = {}
+    noted: Counter[str] = Counter()
+
+    def samples() -> Iterator[RawSample]:
+        for recipe in pack.recipes:
+            try:
+                data = pool.make(recipe)
+            except UnusableError as error:
+                out[recipe.name] = str(error)
+                continue
+            if isinstance(data, NotedBytes):
+                noted[data.note] += 1
+            yield RawSample(recipe.name, {pool.suffix: data})
+
+    made = list(samples())
+    left = Left(out=out, noted=dict(noted))
+    if out or noted:  # before the tar, which says that the pack is made
+        text = json.dumps({"out": out, "noted": noted}, sort_keys=True, ensure_ascii=False)
+        write_text(pack.left, text)
+    if made:
+        write_shard(pack.path, made)
+    return left
+
+
+def _read_left(path: Path) -> Left:
+    """What a pack says of what is not in it.
+
+    Raises:
+        ShardError: it was altered.
+    """
+    try:
+        return Left(**json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return Left()
+    except (OSError, ValueError, TypeError) as error:
+        raise ShardError(f"{path}: unreadable ({error}); delete it and its tar, and run the build again") from error
+
+
+def _made_packs(directory: Path, packs: Sequence[_Pack]) -> dict[Path, Left]:
+    """The packs that are made: with a tar, or with nothing to put in one."""
+    names = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
+    made = {}
+    for pack in packs:
+        left = _read_left(pack.left) if pack.left.name in names else Left()
+        if pack.path.name in names or len(left.out) == len(pack.recipes):
+            made[pack.path] = left
+    return made
 
 
 class MediaStore:
@@ -126,24 +212,66 @@ def make_media(
         share: (rank, world) of this process. Each rank begins with its own part of the packs and then makes
             those that are still missing; a pack that two ranks happen to make at once has the same bytes.
 
+    Recipes whose medium is of no use (`UnusableError`) are left out, and one line says how many and why.
+
+    Returns:
+        The recipes that have given a medium, and the media.
+
     Raises:
-        SourceError: a medium cannot be made; the packs of all others have been.
+        SourceError: a medium cannot be made, and the packs of all others have been; or so many are of no use that
+            something is wrong with the source.
     """
     recipes = pool.recipes(groups)
     packs = _packs(directory, kind, recipes)
-    missing = [pack for pack in _in_turn(packs, *share) if not pack.path.exists()]
+    left = _made_packs(directory, packs)
+    missing = [pack for pack in _in_turn(packs, *share) if pack.path not in left]
     done = len(recipes) - sum(len(pack.recipes) for pack in missing)
+    total = Left()
+    for one in left.values():
+        total.add(one)
+    _check_share(total, len(recipes), kind)
     if missing:
         failed = None
         results = settle(engine, partial(_make_pack, pool), missing)
         with closing(results), progress.task(f"Making {kind}", len(recipes), kind, done=done) as task:
             for outcome in results:
-                if outcome.error is None:
+                if outcome.result is not None:
                     task.advance(len(outcome.task.recipes))
+                    left[outcome.task.path] = outcome.result
+                    total.add(outcome.result)
+                    _check_share(total, len(recipes), kind)
                 failed = failed or outcome.error
         if failed is not None:
             raise failed
-    return recipes, MediaStore([pack.path for pack in packs], pool.suffix)
+        for line in _lines(total, len(recipes), kind):
+            progress.say(line)
+    full = [pack.path for pack in packs if len(left[pack.path].out) < len(pack.recipes)]
+    return [recipe for recipe in recipes if recipe.name not in total.out], MediaStore(full, pool.suffix)
+
+
+def _check_share(left: Left, of: int, kind: str) -> None:
+    """Raise SourceError where too much is left out for a build to go on."""
+    if len(left.out) > max(FEW_LEFT_OUT, MOST_LEFT_OUT * of):
+        raise SourceError(
+            f"{len(left.out):,} of the {of:,} {kind} cannot be used so far, which is more than a build leaves out "
+            f"({MOST_LEFT_OUT:.0%}, or {FEW_LEFT_OUT}): {_examples(left)}; remove or repair them"
+        )
+
+
+def _examples(left: Left) -> str:
+    first = [left.out[name] for name in sorted(left.out)[:3]]
+    return "; ".join(first) + (f"; and {len(left.out) - 3:,} more" if len(left.out) > 3 else "")
+
+
+def _lines(left: Left, of: int, kind: str) -> list[str]:
+    """What a user is told of it."""
+    lines = []
+    if left.out:
+        lines.append(f"{len(left.out):,} of {of:,} {kind} cannot be used and are left out: {_examples(left)}")
+    if left.noted:
+        noted = ", ".join(f"{count:,} {note}" for note, count in sorted(left.noted.items()))
+        lines.append(f"Among the {kind}: {noted}")
+    return lines
 
 
 def distinct_media(recipes: Sequence[Recipe], store: MediaStore, kind: str) -> tuple[tuple[Medium, ...], list[str]]:
