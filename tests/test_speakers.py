@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from symile_m3.speech.speakers import SPLITS, in_turn, split_speakers
+from symile_m3.plan import SPLITS
+from symile_m3.speech.speakers import in_turn, split_speakers
 
 SHARES = (480, 40, 60)
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import soundfile
 
 from symile_m3.errors import SourceError
-from symile_m3.media import Recipe, SpeechOptions
+from symile_m3.media import Medium, Recipe, SpeechOptions
 from symile_m3.parallel import available_cpus
+from symile_m3.plan import SPLITS, PlanConfig
 from symile_m3.speech.cut import cut_clip, quiet_decoder, shortest_s
-from symile_m3.speech.speakers import SPLITS, split_speakers
+from symile_m3.speech.speakers import split_speakers
 
 FEWEST = 10
 """Recordings that a language has at least."""
@@ -193,6 +194,26 @@ def check_count(code: str, count: int, where: str, unusable: str) -> None:
             f"{where}: {count} recording{'s' * (count != 1)} of {code} that can be used{also}; at least {FEWEST} are "
             f"needed: add some, or leave {code} out of --langs"
         )
+
+
+def check_clips(clips: Sequence[Medium], languages: Sequence[str], config: PlanConfig) -> None:
+    """Check that the distinct clips that could be made are enough, whatever was left out.
+
+    Raises:
+        SourceError: a language has no clip in a split, or fewer than ten recordings.
+    """
+    counts = Counter((medium.recipe.group, medium.recipe.split) for medium in clips)
+    synthetic = {medium.recipe.group for medium in clips if medium.recipe.synthetic}
+    for code in languages:
+        of_split = {split: counts[code, split] for split in SPLITS}
+        total = sum(of_split.values())
+        least = 1 if code in synthetic else min(FEWEST, sum(config.clips))
+        if total < least or (config.split_by == "media" and not all(of_split.values())):
+            left = ", ".join(f"{count} for {split}" for split, count in of_split.items())
+            raise SourceError(
+                f"--speech {config.speech}: too few distinct clips of {code} can be used ({left}); at least {least} "
+                f"are needed, and one for each split: add recordings, or leave {code} out of --langs"
+            )
 
 
 def find_folder(names: Iterable[str], code: str, preferred: Sequence[str] = ()) -> str | None:

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from symile_m3.plan import SPLITS
 from symile_m3.seeds import generator
-
-SPLITS = ("train", "val", "test")
 
 
 def in_turn(speakers: NDArray[np.int64], *key: object) -> NDArray[np.int64]:

@@ -76,7 +76,7 @@ def test_a_dataset_of_recordings(recordings: Path, tmp_path: Path) -> None:
     }
     assert all(r["clip_attributes"]["file"].startswith(f"{r['lang']}/clips/") for r in clips.values())
     assert all(r["clip_attributes"]["voice"].startswith(r["lang"]) for r in clips.values())
-    verified = symile_m3("verify", "--data", data)
+    verified = symile_m3("verify", "--no-probes", "--data", data)
     assert verified.returncode == 0, verified.stderr + verified.stdout
     info = symile_m3("info", "--data", data, "--json", "-")
     sources = json.loads(info.stdout)["sources"]
@@ -94,7 +94,7 @@ def test_a_dataset_of_common_voice(common_voice: Path, tmp_path: Path) -> None:
         assert (record["clip_source"], record["clip_licence"]) == ("common-voice", "CC0-1.0")
         assert attributes["text"].endswith(f"of {record['lang']}")
         assert len(attributes["voice"]) == 16
-    verified = symile_m3("verify", "--data", data)
+    verified = symile_m3("verify", "--no-probes", "--data", data)
     assert verified.returncode == 0, verified.stderr + verified.stdout
     page = tmp_path / "page.html"
     assert symile_m3("preview", "--data", data, "--output", page).returncode == 0
@@ -129,3 +129,38 @@ def test_what_is_wrong_is_said_in_one_line(
     assert result.returncode == code, result.stderr
     assert says in error_of(result)
     assert list((tmp_path / "m3").rglob("*.tar")) == []
+
+
+def test_recordings_of_no_use_are_left_out_and_counted(recordings: Path, tmp_path: Path) -> None:
+    voices = tmp_path / "voices"
+    for code in ("el", "en"):
+        (voices / code).mkdir(parents=True)
+        for path in (recordings / code / "clips").iterdir():
+            (voices / code / path.name).symlink_to(path)
+    soundfile.write(voices / "en" / "silent.wav", np.zeros(16_000), 16_000)
+    soundfile.write(voices / "en" / "silent too.mp3", np.zeros(16_000), 16_000)
+    whole = (voices / "el" / "0.mp3").read_bytes()
+    (voices / "el" / "twice.mp3").write_bytes(whole)
+    (voices / "el" / "empty.mp3").write_bytes(b"")
+    result = symile_m3("build", *SMALL, "--speech", f"recordings:{voices}", "--data", tmp_path / "m3")
+    assert result.returncode == 0, result.stderr
+    (line,) = (line for line in result.stderr.splitlines() if "cannot be used and are left out" in line)
+    assert "2 of 27 clips" in line
+    assert "silent.wav: is silent" in line
+    assert "left out of el: 1 empty, damaged or too short, such as empty.mp3" in result.stderr
+    assert "are the same bytes; counted once" in result.stderr
+    assert symile_m3("verify", "--no-probes", "--data", tmp_path / "m3").returncode == 0
+
+
+def test_too_few_clips_left_stop_the_build(recordings: Path, tmp_path: Path) -> None:
+    voices = tmp_path / "voices"
+    voices.mkdir()
+    (voices / "en").symlink_to(recordings / "en")
+    (voices / "el").mkdir()
+    for i in range(12):
+        source = recordings / "el" / "clips" / f"{0 if i > 6 else i}.{'mp3' if i > 6 else ('mp3', 'flac')[i // 4]}"
+        (voices / "el" / f"{i}{source.suffix}").symlink_to(source)
+    result = symile_m3("build", *SMALL, "--speech", f"recordings:{voices}", "--data", tmp_path / "m3")
+    assert result.returncode == 1
+    assert "too few distinct clips of el can be used" in error_of(result)
+    assert list((tmp_path / "m3").rglob("images-*.tar")) == []
