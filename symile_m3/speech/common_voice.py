@@ -101,7 +101,7 @@ class CommonVoicePool:
         folders = {}
         missing = []
         for code in groups:
-            name = find_folder(there, code, FOLDERS.get(code, ()))
+            name = find_folder(self.root, there, code, FOLDERS.get(code, ()))
             if name is None:
                 missing.append(code)
             else:

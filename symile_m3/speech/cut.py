@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,11 +87,14 @@ def cut_clip(path: Path, *, longest_s: float) -> bytes:
 @contextlib.contextmanager
 def quiet_decoder(path: Path) -> Iterator[None]:
     """Without what the MP3 decoder writes to standard error about damaged files: what matters is raised as an error."""
-    if path.suffix.lower() != ".mp3":
+    kept = None
+    if path.suffix.lower() == ".mp3":
+        with contextlib.suppress(OSError):  # this process has no standard error
+            kept = os.dup(2)
+    if kept is None:
         yield
         return
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
         yield

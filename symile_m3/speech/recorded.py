@@ -216,10 +216,11 @@ def check_clips(clips: Sequence[Medium], languages: Sequence[str], config: PlanC
             )
 
 
-def find_folder(names: Iterable[str], code: str, preferred: Sequence[str] = ()) -> str | None:
+def find_folder(root: Path, names: Iterable[str], code: str, preferred: Sequence[str] = ()) -> str | None:
     """The one of some folder names that stands for a language: its code, in any case, or the code with a region.
 
     Args:
+        root: where the folders are, for messages.
         preferred: names that come before others with a region.
 
     Raises:
@@ -232,7 +233,9 @@ def find_folder(names: Iterable[str], code: str, preferred: Sequence[str] = ()) 
             return known[name]
     regions = [known[name] for name in known if name.partition("-")[0] == code]
     if len(regions) > 1:
-        raise SourceError(f"{', '.join(regions)} are all {code}; rename or link the one to take as {code}")
+        raise SourceError(
+            f"{root}: {', '.join(regions)} are all {code}; name the one to take in --langs, or link it as {code}"
+        )
     return regions[0] if regions else None
 
 

@@ -94,7 +94,7 @@ class RecordingsPool:
     def _folders(self, groups: Sequence[str]) -> dict[str, Path]:
         """Language -> its folder."""
         names = subfolders(self.root)
-        folders = {code: find_folder(names, code) for code in groups}
+        folders = {code: find_folder(self.root, names, code) for code in groups}
         missing = [code for code, name in folders.items() if name is None]
         if missing:
             there = f"there are {', '.join(names[:20])}" if names else "there is no folder at all"
