@@ -7,7 +7,7 @@ The recordings are made here: 4 to 8 s of noise that swells as speech does, 48 k
 loop does `soundfile.read`, `soxr.resample` and `soundfile.write` of each: no trimming, no level, no cut. Figures go
 to benchmarks/results/clips.json with the hardware and the date; the table is benchmarks/results/clips.md. What is
 compared runs in one process, alternating. To take no more than two cores: `taskset -c 0,1 python benchmarks/clips.py`.
-Needs about three minutes.
+Needs about five minutes, most of them to make the recordings.
 """
 
 from __future__ import annotations

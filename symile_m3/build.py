@@ -269,13 +269,12 @@ def _plan_and_media(
     clip_recipes, clips = make_media(
         clip_pool, "clips", lexicon.languages, place.layout.pool, engine=engine, share=share, progress=progress
     )
-    if plan is None:
-        distinct_clips, clip_notes = distinct_media(clip_recipes, clips, "clips")
-        check_clips(distinct_clips, lexicon.languages, config)
     image_recipes, images = make_media(
         image_pool, "images", lexicon.class_keys, place.layout.pool, engine=engine, share=share, progress=progress
     )
     if plan is None:
+        distinct_clips, clip_notes = distinct_media(clip_recipes, clips, "clips")
+        check_clips(distinct_clips, lexicon.languages, config)
         distinct_images, image_notes = distinct_media(image_recipes, images, "images")
         if config.split_by == "media":
             distinct_images = fill_splits(distinct_images, lexicon.class_keys, config.seed)

@@ -163,4 +163,4 @@ def test_too_few_clips_left_stop_the_build(recordings: Path, tmp_path: Path) -> 
     result = symile_m3("build", *SMALL, "--speech", f"recordings:{voices}", "--data", tmp_path / "m3")
     assert result.returncode == 1
     assert "too few distinct clips of el can be used" in error_of(result)
-    assert list((tmp_path / "m3").rglob("images-*.tar")) == []
+    assert list((tmp_path / "m3" / "data").glob("*.tar")) == []
