@@ -99,7 +99,13 @@ def build(
         ),
     ] = "emoji",
     speech: Annotated[
-        str, typer.Option("--speech", metavar="SOURCE", help="Speech: espeak.", rich_help_panel=_SOURCES)
+        str,
+        typer.Option(
+            "--speech",
+            metavar="SOURCE",
+            help="Speech: espeak, recordings:DIR (DIR/en/*.mp3) or common-voice:DIR.",
+            rich_help_panel=_SOURCES,
+        ),
     ] = "espeak",
     clips: Annotated[
         Any,
@@ -107,7 +113,7 @@ def build(
             "--clips",
             metavar="N,N,N",
             parser=clip_counts,
-            help="Distinct clips a language for train, val and test, where they are synthesised.",
+            help="Distinct clips a language for train, val and test: how many are synthesised, or taken at most.",
             rich_help_panel=_SOURCES,
         ),
     ] = "480,40,60",

@@ -24,6 +24,7 @@ from symile_m3.progress import NoProgress, Progress
 from symile_m3.shardjob import Media, describe
 from symile_m3.shards import DatasetIndex, RetryConfig, ShardInfo, shard_name
 from symile_m3.speech import open_clip_pool
+from symile_m3.speech.recorded import check_clips
 from symile_m3.splits import fill_splits
 from symile_m3.storeplace import open_place
 
@@ -283,19 +284,20 @@ def _plan_and_media(
     lexicon = plan.lexicon if plan else choose_lexicon(config, progress, image_pool)
     clip_pool = open_clips(config, _forbidden(lexicon))
     share = (work.rank, work.world)
-    image_recipes, images = make_media(
-        image_pool, "images", lexicon.class_keys, place.layout.pool, engine=engine, share=share, progress=progress
-    )
     clip_recipes, clips = make_media(
         clip_pool, "clips", lexicon.languages, place.layout.pool, engine=engine, share=share, progress=progress
     )
-    image_ids, clip_ids = media_ids(images, engine), media_ids(clips, engine)
+    image_recipes, images = make_media(
+        image_pool, "images", lexicon.class_keys, place.layout.pool, engine=engine, share=share, progress=progress
+    )
+    clip_ids, image_ids = media_ids(clips, engine), media_ids(images, engine)
     if plan is None:
-        distinct_images, image_notes = distinct_media(image_recipes, image_ids, "images")
         distinct_clips, clip_notes = distinct_media(clip_recipes, clip_ids, "clips")
+        check_clips(distinct_clips, lexicon.languages, config)
+        distinct_images, image_notes = distinct_media(image_recipes, image_ids, "images")
         if config.split_by == "media":
             distinct_images = fill_splits(distinct_images, lexicon.class_keys, config.seed)
-        for note in image_notes + clip_notes:
+        for note in (*image_notes, *pool_notes(clip_pool), *clip_notes):
             progress.say(note)
         plan = Plan(config=config, lexicon=lexicon, images=distinct_images, clips=distinct_clips)
         there = place.plan(config)  # another rank's

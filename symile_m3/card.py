@@ -292,6 +292,11 @@ def _sources(plan: Plan) -> str:
             "says is not. A clip is licensed as its text is: sentences made for symile-m3\n"
             "(MIT), and dates, places and amounts from Unicode CLDR (Unicode-3.0)."
         )
+    if plan.config.speech.startswith("common-voice:"):
+        notes.append(
+            "The speech is Mozilla Common Voice's, recorded by volunteers and given to the public domain (CC0-1.0).\n"
+            "Its terms ask whoever uses it not to try to find out who speaks."
+        )
     if plan.config.names == "builtin":
         notes.append("The class names are Unicode CLDR's, under the Unicode licence (Unicode-3.0).")
     return "\n".join([*rows, "", "\n\n".join(notes)])

@@ -21,6 +21,7 @@ from process_groups import wait_until_gone
 from symile_m3.build import BuildResult, build, choose_lexicon, describe, open_images, usable_lexicon
 from symile_m3.engines import WorkConfig
 from symile_m3.errors import BuildError, PlanError, ShardError, SourceError, UsageError
+from symile_m3.images import EmojiPool
 from symile_m3.media import content_id
 from symile_m3.plan import PlanConfig, load_plan
 from symile_m3.progress import NoProgress, Task
@@ -295,15 +296,15 @@ def test_a_medium_that_cannot_be_made_stops_the_build_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> bytes:
-        raise SourceError("clip el-train-00000: is silent")
+        raise SourceError("image train-00000: is blank")
 
     with monkeypatch.context() as patch:
-        patch.setattr(EspeakPool, "make", fail)
-        with pytest.raises(SourceError, match="is silent"):
+        patch.setattr(EmojiPool, "make", fail)
+        with pytest.raises(SourceError, match="is blank"):
             build(tmp_path / "data", SMALL, workers=1)
     progress = Counting()
     build(tmp_path / "data", SMALL, workers=1, progress=progress)
-    assert progress.made == {"clips": 14, "samples": 20}  # the images were there
+    assert progress.made == {"images": 28, "samples": 20}  # the clips were there
 
 
 def test_a_source_that_has_changed_is_refused(small: tuple[Path, BuildResult], monkeypatch: pytest.MonkeyPatch) -> None:

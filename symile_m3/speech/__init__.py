@@ -10,6 +10,8 @@ __all__ = ["SOURCES", "EspeakPool", "open_clip_pool"]
 
 SOURCES = {
     "espeak": "symile_m3.speech.espeak:open_espeak",
+    "recordings": "symile_m3.speech.recordings:open_recordings",
+    "common-voice": "symile_m3.speech.common_voice:open_common_voice",
 }
 """Name -> function of (argument, `SpeechOptions`) that opens the pool."""
 

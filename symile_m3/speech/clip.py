@@ -55,6 +55,15 @@ def encode_clip(samples: NDArray[np.float32], rate_hz: int, *, language: str, te
     duration_s = len(samples) / SAMPLE_RATE_HZ
     if duration_s < MIN_DURATION_S:
         raise SourceError(f"{what} lasts {duration_s:.2f} s, less than {MIN_DURATION_S} s")
+    return finish_clip(samples)
+
+
+def finish_clip(samples: NDArray[np.float32]) -> bytes:
+    """What has its length already, faded at both ends, at the level of all clips, as 16-bit FLAC.
+
+    Args:
+        samples: mono at `SAMPLE_RATE_HZ`, shape (n,), not silent, longer than a fade.
+    """
     return _encode(_level(_fade(samples)))
 
 
