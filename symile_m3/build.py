@@ -284,6 +284,7 @@ def _plan_and_media(
     lexicon = plan.lexicon if plan else choose_lexicon(config, progress, image_pool)
     clip_pool = open_clips(config, _forbidden(lexicon))
     share = (work.rank, work.world)
+    # Clips first: they are few, and a language without enough of them is found before much is made.
     clip_recipes, clips = make_media(
         clip_pool, "clips", lexicon.languages, place.layout.pool, engine=engine, share=share, progress=progress
     )
