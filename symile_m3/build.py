@@ -8,7 +8,7 @@ bytes are the same whatever was interrupted and however many workers there were.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -70,13 +70,20 @@ def open_clips(config: PlanConfig, forbidden: Mapping[str, frozenset[str]] | Non
     return open_clip_pool(config.speech, options)
 
 
-def usable_lexicon(images: ImagePool, names: str, languages: Sequence[str], progress: Progress) -> Lexicon:
-    """The classes that have images and, in these languages, names that stand for nothing else.
+def usable_lexicon(images: ImagePool, config: PlanConfig, progress: Progress) -> Lexicon:
+    """The classes that have images and, in the dataset's languages, names that stand for nothing else.
 
     Raises:
         UsageError, LexiconError, SourceError: see `open_lexicon` and `ImagePool.classes`.
     """
-    lexicon = open_lexicon(names, languages, images)
+    lexicon = open_lexicon(
+        config.names,
+        config.languages,
+        images,
+        corrections=config.corrections,
+        drop_unnamed=config.drop_unnamed,
+        progress=progress,
+    )
     lexicon, clashes = lexicon.without_clashes()
     for clash in clashes:
         progress.say(f"dropped for its name: {clash}")
@@ -93,7 +100,7 @@ def choose_lexicon(config: PlanConfig, progress: Progress, images: ImagePool | N
         LexiconError, SourceError: see `usable_lexicon`.
     """
     images = images or open_images(config)
-    lexicon = usable_lexicon(images, config.names, config.languages, progress)
+    lexicon = usable_lexicon(images, config, progress)
     counts = images.classes()
     most = max((counts[key] for key in lexicon.class_keys), default=0)
     full = [key for key in lexicon.class_keys if counts[key] == most]
@@ -148,10 +155,11 @@ def build(
     if overwrite and work.world > 1:
         raise UsageError("--overwrite with --rank would remove what other ranks make; remove the directory beforehand")
     place.check()
+    lexicon = None
     if overwrite or not place.has_plan():
         # What cannot be built leaves the directory as it is.
         open_clips(config)
-        choose_lexicon(config, NoProgress())
+        lexicon = choose_lexicon(config, progress)
     with place.at_work(work):
         if overwrite:
             place.clear()
@@ -166,7 +174,7 @@ def build(
                 progress.say(f"{place.root}: made in {place.layout.root}, and uploaded shard by shard")
             with open_engine(work) as engine:
                 _check_engine(engine, place)
-                plan, media = _plan_and_media(place, config, plan, engine, work, progress)
+                plan, media = _plan_and_media(place, config, plan, lexicon, engine, work, progress)
                 made = _write_shards(place, plan, media, jobs, engine, work, progress)
             finished = place.finished(plan, {**finished, **made})
         if plan is None:
@@ -248,13 +256,14 @@ def _plan_and_media(
     place: Place,
     config: PlanConfig,
     plan: Plan | None,
+    lexicon: Lexicon | None,
     engine: Engine,
     work: WorkConfig,
     progress: Progress,
 ) -> tuple[Plan, Media]:
-    """The plan, made if it is not there, and the media it is made of."""
+    """The plan, made if it is not there (of these classes, if they are chosen), and the media it is made of."""
     image_pool = open_images(config)
-    lexicon = plan.lexicon if plan else choose_lexicon(config, progress, image_pool)
+    lexicon = plan.lexicon if plan else lexicon or choose_lexicon(config, progress, image_pool)
     clip_pool = open_clips(config, _forbidden(lexicon))
     share = (work.rank, work.world)
     image_recipes, images = make_media(

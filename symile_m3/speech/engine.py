@@ -67,6 +67,26 @@ def variants() -> tuple[str, ...]:
     return tuple(sorted(path.name for path in (_installed()[1] / "voices" / "!v").iterdir()))
 
 
+@functools.cache
+def language_voices() -> dict[str, str]:
+    """Code of a language, in lower case -> identifier of the voice that speaks it best.
+
+    Raises:
+        MissingDependencyError: `espeakng-loader` is not installed.
+    """
+    data = _installed()[1]
+    found: dict[str, tuple[int, str]] = {}
+    for path in sorted(path for path in (data / "lang").rglob("*") if path.is_file()):
+        lines = [line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+        dictionary = next((line[1] for line in lines if line[:1] == ["dictionary"]), path.name.partition("-")[0])
+        if not (data / f"{dictionary}_dict").is_file():  # some voices come without, and cannot read
+            continue
+        for _, code, *rest in (line for line in lines if line[:1] == ["language"]):
+            rank = (int(rest[0]) if rest and rest[0].isdecimal() else 5, path.name)  # espeak-ng's own default
+            found[code.lower()] = min(found.get(code.lower(), rank), rank)
+    return {code: voice for code, (_, voice) in found.items()}
+
+
 def synthesize(
     text: str, *, voice: str, variant: str = "", rate_wpm: int = 165, pitch: int = 50
 ) -> tuple[NDArray[np.float32], int]:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from symile_m3.errors import SourceError, UsageError
-from symile_m3.languages import LANGUAGES
+from symile_m3.languages import LANGUAGES, find_language
 from symile_m3.media import Recipe, SpeechOptions
 from symile_m3.speech.clip import encode_clip
 from symile_m3.speech.engine import synthesize
@@ -48,6 +48,9 @@ class _Text:
 @dataclass(frozen=True, kw_only=True)
 class EspeakPool:
     """Clips by espeak-ng, of the same make-up in every language.
+
+    The sentences are there in ten languages. Where one is asked for that is not of those, every language says phrases
+    only, so that the make-up stays the same.
 
     No voice and no text is in two splits: voices and sentences are divided the same way for all
     languages, and phrases are all different. Voice, rate and pitch are drawn in the same way for every
@@ -86,12 +89,17 @@ class EspeakPool:
         Raises:
             SourceError: the forbidden names leave too little to say, or the counts ask for more clips than
                 there are different ones.
-            UsageError: a language is unknown.
+            UsageError: a language is unknown, or espeak-ng has no voice for it.
         """
         for language in groups:
-            if language not in LANGUAGES:
-                raise UsageError(f"no speech in {language!r}; known: {', '.join(LANGUAGES)}")
-        return [recipe for language in groups for recipe in self._of_language(language)]
+            if not find_language(language).espeak:
+                name = find_language(language).name
+                raise UsageError(
+                    f"--speech espeak: espeak-ng has no voice for {language} ({name}); leave it out, or give "
+                    "recordings: --speech recordings:DIR or common-voice:DIR"
+                )
+        kinds = _KINDS if set(groups) <= set(LANGUAGES) else ("phrase",)
+        return [recipe for language in groups for recipe in self._of_language(language, kinds)]
 
     def make(self, recipe: Recipe) -> bytes:
         """The clip as FLAC: 16 kHz, mono, 16 bit.
@@ -104,7 +112,7 @@ class EspeakPool:
         try:
             samples, rate_hz = synthesize(
                 attributes["spoken"],
-                voice=LANGUAGES[recipe.group].espeak,
+                voice=find_language(recipe.group).espeak,
                 variant=attributes["voice"].removeprefix("default"),
                 rate_wpm=int(attributes["rate_wpm"]),
                 pitch=int(attributes["pitch"]),
@@ -116,9 +124,9 @@ class EspeakPool:
     def _count(self, split: str) -> int:
         return {"train": self.train, "val": self.val, "test": self.test}[split]
 
-    def _of_language(self, language: str) -> Iterator[Recipe]:
-        """The recipes of one language."""
-        texts = self._texts(language)
+    def _of_language(self, language: str, kinds: Sequence[str]) -> Iterator[Recipe]:
+        """The recipes of one language, whose clips say texts of these kinds in turn."""
+        texts = self._texts(language, kinds)
         made: set[tuple[str, ...]] = set()
         for split in _SPLITS:
             voices: dict[str, Iterator[str]] = {}
@@ -126,7 +134,7 @@ class EspeakPool:
                 variants = [voice.variant for voice in VOICES if (voice.split, voice.sex) == (split, sex)]
                 voices[sex] = self._deck(variants, "voice", language, split, sex)
             for i in range(self._count(split)):
-                text = next(texts[split, _KINDS[i % len(_KINDS)]])
+                text = next(texts[split, kinds[i % len(kinds)]])
                 voice = next(voices[SEXES[i % 2]]) or "default"
                 rng = self._rng("prosody", language, split, i)
                 for _ in range(_MAX_DRAWS):
@@ -155,12 +163,12 @@ class EspeakPool:
                     },
                 )
 
-    def _texts(self, language: str) -> dict[tuple[str, str], Iterator[_Text]]:
+    def _texts(self, language: str, kinds: Sequence[str]) -> dict[tuple[str, str], Iterator[_Text]]:
         """(split, kind) -> texts to say, endless for sentences, enough for phrases."""
         forbidden = self.forbidden.get(language, frozenset())
         names = NameFilter(language, forbidden)
         texts: dict[tuple[str, str], Iterator[_Text]] = {}
-        for split, members in self._sentences_by_split().items():
+        for split, members in self._sentences_by_split().items() if "sentence" in kinds else ():
             allowed = [
                 _Text(id=s.id, kind="sentence", written=s.written[language], spoken=s.spoken[language])
                 for s in members
@@ -169,9 +177,7 @@ class EspeakPool:
             if not allowed:
                 raise SourceError(f"{split}: every sentence in {language!r} names a class")
             texts[split, "sentence"] = self._deck(allowed, "sentence", language, split)
-        needed = {
-            split: sum(_KINDS[i % len(_KINDS)] == "phrase" for i in range(self._count(split))) for split in _SPLITS
-        }
+        needed = {split: sum(kinds[i % len(kinds)] == "phrase" for i in range(self._count(split))) for split in _SPLITS}
         stream = iter(
             [
                 _Text(id=p.id, kind="phrase", written=p.written, spoken=p.spoken)

@@ -19,7 +19,7 @@ from babel.numbers import format_currency, get_territory_currencies
 from babel.units import format_unit
 
 from symile_m3.errors import SourceError
-from symile_m3.languages import LANGUAGES
+from symile_m3.languages import find_language
 from symile_m3.speech.forbidden import NameFilter
 from symile_m3.speech.kana import date_in_kana, is_kana, number_in_kana
 
@@ -66,8 +66,13 @@ def phrases(language: str, *, seed: int, count: int, forbidden: Iterable[str] = 
         forbidden: names that no phrase may contain; phrases that do are passed over.
 
     Raises:
-        SourceError: the forbidden names leave too little to say.
+        SourceError: CLDR knows too little of the language, or the forbidden names leave too little to say.
     """
+    if len(_territories(language)) < 3 or not _currencies(language) or not _units(language):
+        raise SourceError(
+            f"language {language!r}: CLDR has too few names of countries, currencies and measures for phrases; give "
+            "recordings: --speech recordings:DIR or common-voice:DIR"
+        )
     names = NameFilter(language, forbidden)
     found: dict[str, Phrase] = {}
     position = since = 0
@@ -97,7 +102,7 @@ def phrase_at(language: str, *, seed: int, position: int) -> Phrase:
 def _date(language: str, rng: np.random.Generator) -> tuple[str, str]:
     """A day with its weekday, without the abbreviated era or `year` that some languages write."""
     day = _FIRST_DAY + datetime.timedelta(days=int(rng.integers(_DAYS)))
-    full = _plain_spaces(format_date(day, "full", locale=LANGUAGES[language].babel))
+    full = _plain_spaces(format_date(day, "full", locale=find_language(language).babel))
     written = " ".join(word for word in full.split() if "." not in word)
     return written, date_in_kana(day) if language == "ja" else written
 
@@ -106,13 +111,13 @@ def _places(language: str, rng: np.random.Generator) -> tuple[str, str]:
     """Three countries or territories, as a list."""
     known = _territories(language)
     chosen = [known[int(index)] for index in rng.choice(len(known), 3, replace=False)]
-    written = _plain_spaces(format_list(chosen, locale=LANGUAGES[language].babel))
+    written = _plain_spaces(format_list(chosen, locale=find_language(language).babel))
     return written, "、".join(chosen) if language == "ja" else written
 
 
 def _amount_and_measure(language: str, rng: np.random.Generator) -> tuple[str, str]:
     """An amount of money and a measure; each alone is too short for a clip."""
-    locale = LANGUAGES[language].babel
+    locale = find_language(language).babel
     currencies, units = _currencies(language), _units(language)
     amount, measure = int(rng.integers(11, 10_000)), int(rng.integers(11, 1_000))
     currency = currencies[int(rng.integers(len(currencies)))]
@@ -134,7 +139,7 @@ def _amount_and_measure(language: str, rng: np.random.Generator) -> tuple[str, s
 @functools.cache
 def _territories(language: str) -> tuple[str, ...]:
     """Names of countries and territories that can be read aloud."""
-    locale = Locale.parse(LANGUAGES[language].babel)
+    locale = Locale.parse(find_language(language).babel)
     names = (
         locale.territories[code] for code in sorted(locale.territories) if len(code) == 2 and code not in _NOT_COUNTRIES
     )
@@ -144,7 +149,7 @@ def _territories(language: str) -> tuple[str, ...]:
 @functools.cache
 def _currencies(language: str) -> tuple[str, ...]:
     """Codes of today's currencies whose name can be read aloud in full."""
-    locale = LANGUAGES[language].babel
+    locale = find_language(language).babel
     today = {
         currency
         for territory in map(str, Locale.parse(locale).territories)
@@ -166,7 +171,7 @@ def _units(language: str) -> tuple[tuple[str, _Length], ...]:
     found = []
     for unit in _UNITS:
         for length in lengths:
-            text = format_unit(27, unit, length=length, locale=LANGUAGES[language].babel)
+            text = format_unit(27, unit, length=length, locale=find_language(language).babel)
             if _readable(language, _without_number(text)):
                 found.append((unit, length))
                 break
@@ -199,13 +204,16 @@ def _readable(language: str, text: str) -> bool:
         return is_kana(text)
     return _UNREAD.isdisjoint(text) and all(
         character in _ALLOWED_MARKS
-        or (unicodedata.category(character)[0] in "LM" and (language == "en") == _latin(character))
+        or (unicodedata.category(character)[0] in "LM" and _of_its_script(language, character))
         for character in text
     )
 
 
-def _latin(character: str) -> bool:
-    return "a" <= character.lower() <= "z"
+def _of_its_script(language: str, character: str) -> bool:
+    """Whether a letter is Latin in a language that is written so, or is not in another."""
+    if language == "en" or find_language(language).script != "Latn":
+        return (language == "en") == ("a" <= character.lower() <= "z")
+    return unicodedata.category(character)[0] == "M" or "LATIN" in unicodedata.name(character, "")
 
 
 def _plain_spaces(text: str) -> str:

@@ -36,7 +36,8 @@ def test_without_arguments_shows_help() -> None:
 
 
 def test_commands_are_those_tested_here() -> None:
-    assert sorted(info.name or "" for info in app.registered_commands) == sorted(COMMANDS)
+    found = [*app.registered_commands, *app.registered_groups]
+    assert sorted(info.name or "" for info in found) == sorted(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
