@@ -70,7 +70,7 @@ def check_names(table: NameTable, languages: Sequence[str]) -> Findings:
                 same.append(misfit)
     return Findings(
         missing=tuple((key, code) for key in sorted(names) for code in codes if code not in names[key]),
-        clashes=tuple(find_clashes((key, code, name) for key in names for code, name in names[key].items())),
+        clashes=tuple(find_clashes((key, code, name) for key in sorted(names) for code, name in names[key].items())),
         script=tuple(script),
         mixed=tuple(mixed),
         english=tuple(same),

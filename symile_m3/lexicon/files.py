@@ -136,9 +136,10 @@ class NameTable:
             raise LexiconError(f"{self.where}: no names in {', '.join(absent)}; it has names in {has}")
         gaps = {key: lacking for key in keys if (lacking := [c for c in codes if c not in names.get(key, ())])}
         if not keys or len(gaps) == len(keys):
+            named = _some(sorted(key for key in names if names[key])) or "none"
             raise LexiconError(
-                f"{self.where}: none of the {len(keys)} classes of the images has names; it has names for "
-                f"{_some(sorted(names)) or 'none'}, and the images are of {_some(keys) or 'none'}"
+                f"{self.where}: none of the {len(keys)} classes of the images has names; it has names for {named}, and "
+                f"the images are of {_some(keys) or 'none'}"
             )
         if gaps and not drop_unnamed:
             which = _some([f"{key} in {' and '.join(lacking)}" for key, lacking in gaps.items()])

@@ -34,7 +34,8 @@ def open_lexicon(
     """The names of a pool's classes in these languages.
 
     Of a built-in table those classes are taken that both it and the pool have. Names from a file or a translator are
-    wanted for every class of the pool; where some are missing, that is an error unless `drop_unnamed`.
+    wanted for every class of the pool (but of the emoji only for those in the file); where some are missing, that is an
+    error unless `drop_unnamed`.
 
     Args:
         spec: what `--names` says: `builtin`, the name of a built-in table, `file:PATH`, or a translator.
@@ -70,6 +71,8 @@ def open_lexicon(
         wanted = known_keys or wanted
     elif name == "file":
         names = read_source(spec)
+        if pool.table == "emoji":  # there are thousands, and no file is meant to name them all
+            wanted = sorted(set(names.names) & set(wanted)) or wanted
     else:
         open_translator(spec)  # before anything is made ready for it
         known = builtin_names(pool.table) if pool.table else None
