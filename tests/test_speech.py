@@ -42,6 +42,22 @@ def test_counts_and_names(recipes: list[Recipe]) -> None:
     assert recipes[0].name == "ar-train-00000"
 
 
+def test_a_language_without_sentences_makes_all_say_phrases() -> None:
+    pool = EspeakPool(train=10, val=4, test=6)
+    found = pool.recipes(["en", "fr", "ru"])
+    assert Counter(recipe.group for recipe in found) == {"en": 20, "fr": 20, "ru": 20}
+    assert {recipe.attributes["sentence"][0] for recipe in found} == {"p"}
+    assert {recipe.licence for recipe in found} == {"Unicode-3.0"}
+    assert len({recipe.attributes["text"] for recipe in found if recipe.group == "fr"}) == 20
+    assert len({content_id(pool.make(recipe)) for recipe in found[::6]}) == 10
+    assert {recipe.attributes["sentence"][0] for recipe in pool.recipes(["el", "en"])} == {"p", "s"}
+
+
+def test_a_language_that_espeak_has_no_voice_for_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"no voice for ckb \(Central Kurdish\); leave it out, or give recordings"):
+        EspeakPool().recipes(["en", "ckb"])
+
+
 def test_splits_share_no_voice_and_no_text(recipes: list[Recipe]) -> None:
     for key in ("voice", "sentence", "text", "spoken"):
         splits_of: dict[str, set[str]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from symile_m3.errors import MissingDependencyError, SourceError
-from symile_m3.languages import LANGUAGES, SETS
+from symile_m3.languages import LANGUAGES, SETS, find_language
 from symile_m3.speech import engine
 from symile_m3.speech.clip import SAMPLE_RATE_HZ, encode_clip
 from symile_m3.speech.forbidden import NameFilter
@@ -68,6 +69,30 @@ def test_phrases_stay_in_their_language(language: str) -> None:
         assert "(" not in sounds, phrase  # espeak-ng marks a change of language so: (en)
 
 
+@pytest.mark.parametrize("language", ["fr", "ru", "ro", "sw", "vi", "ne", "pt-BR"])
+def test_phrases_stay_in_a_language_beyond_the_ten(language: str) -> None:
+    found = phrases(language, seed=5, count=60)
+    assert len({phrase.written for phrase in found}) == 60
+    for phrase in found:
+        assert "(" not in engine.phonemes(phrase.spoken, voice=find_language(language).espeak), phrase
+
+
+def test_phrases_where_cldr_writes_otherwise() -> None:
+    german = [phrase.written for phrase in phrases("de", seed=5, count=100)]
+    assert any(re.fullmatch(r"[A-Z]\w+, \d+ [A-Z]\w+ \d{4}", text) for text in german)  # the day is kept
+    afrikaans = phrases("af", seed=5, count=200)  # CLDR has no name of some units
+    assert not any("-day" in phrase.written for phrase in afrikaans)
+    with pytest.raises(SourceError, match="'tn': CLDR has too few names"):
+        phrases("tn", seed=5, count=1)
+
+
+def test_voices_of_languages() -> None:
+    voices = engine.language_voices()
+    assert (voices["fr"], voices["pt-br"], voices["zh-yue"], voices["no"]) == ("fr", "pt-BR", "yue", "nb")
+    assert "kl" not in voices  # ends the process
+    assert "fo" not in voices  # has no dictionary
+
+
 def test_phonemes_mark_a_change_of_language() -> None:
     assert "(en)" in engine.phonemes("匈牙利", voice="cmn")
 
@@ -108,6 +133,10 @@ def test_phrases_pass_over_forbidden_names() -> None:
         ("en", "crane bird", "a crane, birds", True),
         ("en", "crane bird", "a bird, crane", False),
         ("ar", "ديك", "وديك", True),
+        ("ru", "золото", "27 золота", True),
+        ("fr", "cheval", "un cheval, deux", True),
+        ("fr", "chat", "acheter", False),
+        ("zh-Hant", "金星", "黃金星期", True),
         ("ar", "الديك", "ديك", True),
         ("uk", "золото", "27 золота", True),
         ("uk", "рак", "ракета", False),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from symile_m3.errors import LexiconError, UsageError
@@ -54,7 +54,7 @@ def open_lexicon(
     name, _ = split_spec(spec)
     table = pool.table if spec == "builtin" else name
     fixes = read_names(Path(corrections)) if corrections else None
-    wanted: Iterable[str] = sorted(pool.classes())
+    wanted = sorted(pool.classes())
     if spec == "builtin" and not table:
         raise LexiconError(
             "--names builtin: no built-in names for these images; name them in a file (--names file:names.json), or "
@@ -62,13 +62,10 @@ def open_lexicon(
         )
     if table in TABLES:
         names = read_source(table)
-        known_keys = sorted(set(names.names) & set(wanted))
-        if (
-            table != "emoji" and known_keys and len(known_keys) < len(pool.classes())
-        ):  # most emoji are left out on purpose
-            unnamed = len(pool.classes()) - len(known_keys)
-            progress.say(f"{unnamed} classes of the images are not in {names.where}, and left out")
-        wanted = known_keys or wanted
+        wanted = sorted(set(names.names) & set(wanted)) or wanted
+        left_out = len(pool.classes()) - len(wanted)
+        if left_out and table != "emoji":  # most emoji are left out on purpose
+            progress.say(f"{left_out} classes of the images are not in {names.where}, and left out")
     elif name == "file":
         names = read_source(spec)
         if pool.table == "emoji":  # there are thousands, and no file is meant to name them all

@@ -31,6 +31,8 @@ _RANDOM_SEED = 1
 _RATE, _VOLUME, _PITCH, _RANGE, _PUNCTUATION, _CAPITALS, _WORD_GAP = range(1, 8)
 _VOLUME_PERCENT = 60  # of espeak-ng's default, which drives its louder voices into clipping
 
+_CRASHING = frozenset({"kl"})  # voices that end the process
+
 _SAMPLES_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 _lock = threading.Lock()  # the library's state is global: one utterance at a time in a process
@@ -79,7 +81,7 @@ def language_voices() -> dict[str, str]:
     for path in sorted(path for path in (data / "lang").rglob("*") if path.is_file()):
         lines = [line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
         dictionary = next((line[1] for line in lines if line[:1] == ["dictionary"]), path.name.partition("-")[0])
-        if not (data / f"{dictionary}_dict").is_file():  # some voices come without, and cannot read
+        if path.name in _CRASHING or not (data / f"{dictionary}_dict").is_file():  # without one it cannot read
             continue
         for _, code, *rest in (line for line in lines if line[:1] == ["language"]):
             rank = (int(rest[0]) if rest and rest[0].isdecimal() else 5, path.name)  # espeak-ng's own default

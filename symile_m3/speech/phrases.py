@@ -19,7 +19,8 @@ from babel.numbers import format_currency, get_territory_currencies
 from babel.units import format_unit
 
 from symile_m3.errors import SourceError
-from symile_m3.languages import find_language
+from symile_m3.languages import LANGUAGES, find_language
+from symile_m3.speech.engine import phonemes
 from symile_m3.speech.forbidden import NameFilter
 from symile_m3.speech.kana import date_in_kana, is_kana, number_in_kana
 
@@ -79,7 +80,8 @@ def phrases(language: str, *, seed: int, count: int, forbidden: Iterable[str] = 
     while len(found) < count:
         phrase = phrase_at(language, seed=seed, position=position)
         position, since = position + 1, since + 1
-        if phrase.written not in found and not names.finds(phrase.written) and not names.finds(phrase.spoken):
+        named = names.finds(phrase.written) or names.finds(phrase.spoken)
+        if phrase.written not in found and not named and _stays_in_its_language(language, phrase.spoken):
             found[phrase.written] = phrase
             since = 0
         if since >= _MAX_TRIES:
@@ -103,7 +105,8 @@ def _date(language: str, rng: np.random.Generator) -> tuple[str, str]:
     """A day with its weekday, without the abbreviated era or `year` that some languages write."""
     day = _FIRST_DAY + datetime.timedelta(days=int(rng.integers(_DAYS)))
     full = _plain_spaces(format_date(day, "full", locale=find_language(language).babel))
-    written = " ".join(word for word in full.split() if "." not in word)
+    words = (word.removesuffix(".") if word[:-1].isdigit() else word for word in full.split())  # 5. März
+    written = " ".join(word for word in words if "." not in word)
     return written, date_in_kana(day) if language == "ja" else written
 
 
@@ -172,7 +175,7 @@ def _units(language: str) -> tuple[tuple[str, _Length], ...]:
     for unit in _UNITS:
         for length in lengths:
             text = format_unit(27, unit, length=length, locale=find_language(language).babel)
-            if _readable(language, _without_number(text)):
+            if unit not in text and _readable(language, _without_number(text)):  # unnamed, it is `duration-day`
                 found.append((unit, length))
                 break
     return tuple(found)
@@ -207,6 +210,12 @@ def _readable(language: str, text: str) -> bool:
         or (unicodedata.category(character)[0] in "LM" and _of_its_script(language, character))
         for character in text
     )
+
+
+def _stays_in_its_language(language: str, text: str) -> bool:
+    """Whether espeak-ng, where it has a voice, does not read a word as English; ours have been looked at."""
+    voice = find_language(language).espeak
+    return language in LANGUAGES or not voice or "(" not in phonemes(text, voice=voice)
 
 
 def _of_its_script(language: str, character: str) -> bool:

@@ -58,6 +58,18 @@ def test_every_option_has_help(command: str) -> None:
     assert [parameter.name for parameter in parameters if not getattr(parameter, "help", "")] == []
 
 
+@pytest.mark.parametrize("command", ["check", "translate", "import", "export"])
+def test_help_of_the_commands_of_lexicon(command: str) -> None:
+    from typer.main import get_command
+
+    result = symile_m3("lexicon", command, "--help")
+    assert result.returncode == 0
+    assert " ".join(result.stdout.partition("Example:")[2].split()).startswith(f"symile-m3 lexicon {command} ")
+    group = get_command(app).commands["lexicon"]  # type: ignore[attr-defined]
+    parameters = group.commands[command].params
+    assert [parameter.name for parameter in parameters if not getattr(parameter, "help", "")] == []
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_readme_names_the_command(command: str) -> None:
     assert f"symile-m3 {command}" in README.read_text(encoding="utf-8")
