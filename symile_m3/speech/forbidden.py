@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 # Written without spaces, or with particles joined to the noun: a name is looked for anywhere in the text.
-_JOINED = frozenset({"ja", "ko", "th", "zh"})
+_JOINED = frozenset({"ja", "km", "ko", "lo", "my", "th", "yue", "zh", "zh-TW"})
 # Of a name this long, a word that starts with it is an inflected form.
 _STEM_LETTERS = 4
 # Where an inflected form may replace the last letter of the name: золото, золота.
@@ -27,7 +27,7 @@ class _Name:
 class NameFilter:
     """Finds forbidden names in texts of one language.
 
-    Case and compatibility forms do not matter. In Japanese, Korean, Thai and Chinese a name is found
+    Case and compatibility forms do not matter. In Japanese, Korean, Thai, Chinese and the like a name is found
     anywhere in the text; one of a single character only where it stands alone, else the 月 of every
     date would name the moon. In the other languages words are compared: an English name may be in the
     plural, the last word of another name of four letters or more may carry an ending (in Greek and
