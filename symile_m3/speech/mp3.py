@@ -1,6 +1,7 @@
 """MP3 as web services send it, which may have been cut off on the way.
 
-Decoders forgive: of half an MP3 they give half the samples. So the frames are counted first.
+Decoders forgive: of half an MP3 they give half the samples, and where the file does not say how long it is they
+guess from its first frame. So the frames are counted first, and the decoder is told.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ def decode_mp3(data: bytes) -> tuple[NDArray[np.float32], int]:
         ValueError: it is empty, not an MP3, cut off, or cannot be decoded as a whole.
     """
     frames, samples = count_frames(data)
+    start, end = _tags(data)
     try:
-        sound, rate_hz = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+        sound, rate_hz = soundfile.read(
+            io.BytesIO(_announced(data[start:end], frames)), dtype="float32", always_2d=True
+        )
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise ValueError(f"an MP3 that cannot be decoded: {error}") from error
     if len(sound) < samples - _SLACK_FRAMES * samples // max(1, frames):
@@ -50,12 +54,9 @@ def count_frames(data: bytes) -> tuple[int, int]:
         size, held = _frame(data, at)
         if at + size > end:
             raise ValueError("an MP3 cut off in the middle of a frame")
-        head = data[at : at + min(size, 64)]
-        place = max(head.find(b"Xing"), head.find(b"Info"))
-        if frames == 0 and announced is None and place > 0:
-            # The first frame may say how many follow.
-            flags = int.from_bytes(data[at + place + 4 : at + place + 8], "big")
-            announced = int.from_bytes(data[at + place + 8 : at + place + 12], "big") if flags & 1 else 0
+        if frames == 0 and announced is None and (place := _announcement(data, at)):
+            flags = int.from_bytes(data[place + 4 : place + 8], "big")
+            announced = int.from_bytes(data[place + 8 : place + 12], "big") if flags & 1 else 0
         else:
             frames, samples = frames + 1, samples + held
         at += size
@@ -64,6 +65,29 @@ def count_frames(data: bytes) -> tuple[int, int]:
     if announced and frames < announced:
         raise ValueError(f"an MP3 cut off after {frames} of {announced} frames")
     return frames, samples
+
+
+def _announcement(data: bytes, at: int) -> int:
+    """Where in the first frame it says how many follow; 0 where it does not."""
+    place = at + _side_info_end(data, at)
+    return place if data[place : place + 4] in (b"Xing", b"Info") else 0
+
+
+def _side_info_end(data: bytes, at: int) -> int:
+    """Bytes of a frame's header and side information."""
+    first_version, mono = data[at + 1] >> 3 & 3 == 3, data[at + 3] >> 6 == 3
+    return 4 + ((17 if mono else 32) if first_version else (9 if mono else 17))
+
+
+def _announced(data: bytes, frames: int) -> bytes:
+    """With a first frame that says how many follow."""
+    if _announcement(data, 0):
+        return data
+    # Silent, without a checksum, of 128 (version 1) or 64 kbit/s, which leaves room enough.
+    head = bytes((data[0], data[1] | 1, (9 if data[1] >> 3 & 3 == 3 else 8) << 4 | data[2] & 0x0C, data[3]))
+    size, _ = _frame(head, 0)
+    frame = head + b"\0" * (_side_info_end(head, 0) - 4) + b"Xing" + (1).to_bytes(4, "big") + frames.to_bytes(4, "big")
+    return frame.ljust(size, b"\0") + data
 
 
 def _tags(data: bytes) -> tuple[int, int]:

@@ -29,15 +29,16 @@ _random = random.SystemRandom()
 class Manners:
     """How a service is treated.
 
-    A request that fails is made again after a pause: half a second, twice as long each further time, with chance
-    so that many do not come back at once, or as long as the service asks for (`Retry-After`). A
-    service of which nothing is heard but failures is given up.
+    A request that fails is made again after a pause, twice as long each further time, with chance so that many do
+    not come back at once, or as long as the service asks for (`Retry-After`). A service of which nothing is heard
+    but failures is given up.
 
     Attributes:
         rate: requests a second, of all processes of a machine together; `$SYMILE_M3_WEB_RATE`.
         timeout_s: for a connection, for each part of an answer, and for the whole of it; `$SYMILE_M3_WEB_TIMEOUT`.
         patience_s: of nothing but failures, before giving up; a longer pause that the service asks for is not
             waited for; `$SYMILE_M3_WEB_PATIENCE`.
+        first_pause_s: after the first failure of a request.
         failures: in a row, before giving up; those that were under way at the same time count as one.
         attempts: of one request, where others succeed.
 
@@ -48,11 +49,12 @@ class Manners:
     rate: float = 2.0
     timeout_s: float = 10.0
     patience_s: float = 45.0
+    first_pause_s: float = 0.5
     failures: int = 7
     attempts: int = 5
 
     def __post_init__(self) -> None:
-        for name in ("rate", "timeout_s", "patience_s"):
+        for name in ("rate", "timeout_s", "patience_s", "first_pause_s"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise UsageError(f"web services: {name} must be above 0, not {value:g}")
@@ -81,7 +83,7 @@ class Manners:
 
     def pause_s(self, failures: int) -> float:
         """Seconds to wait after so many failures in a row."""
-        return 0.5 * 2.0 ** min(failures - 1, 20) * _random.uniform(0.75, 1.25)
+        return self.first_pause_s * 2.0 ** min(failures - 1, 20) * _random.uniform(0.75, 1.25)
 
 
 @dataclass(kw_only=True)
@@ -115,14 +117,21 @@ class Gate:
                 asked_s = state["until"] - now
                 if self.manners.patience_s < asked_s < _LONGEST_PAUSE_S:
                     self._give_up(state, f"{self.title} asks to wait for {math.ceil(asked_s)} s more")
-                wait_s = min(state["next"], now + self.manners.patience_s) - now  # a clock may have been set back
+                wait_s = state["next"] - now
+                if wait_s > self._longest_s:  # never asked for: a clock has been set back
+                    wait_s = 0.0
                 self._give_up_if_late(state, now + max(0.0, wait_s))
                 if wait_s <= 0:
                     pause_s = self.manners.pause_s(state["failures"]) if state["failures"] > 1 else 0.0
-                    state["next"] = now + max(1 / self.manners.rate, pause_s)
+                    state["next"] = now + min(max(1 / self.manners.rate, pause_s), self._longest_s)
                     self._started = now
                     return
             time.sleep(min(wait_s, _LOOK_S))
+
+    @property
+    def _longest_s(self) -> float:
+        """Between two requests."""
+        return max(self.manners.patience_s, 1 / self.manners.rate)
 
     def rest(self, seconds: float) -> None:
         """Wait before the same request is made again.

@@ -72,7 +72,8 @@ class PoliteSession(requests.Session):
         kwargs = {**kwargs, **settings, "stream": True, "timeout": allowed_s}
         try:
             with super().send(request, **kwargs) as response:
-                response._content = _read(response, until, allowed_s)
+                content = _read(response, until, allowed_s)
+            response._content, response._content_consumed = content, True  # type: ignore[attr-defined]
         except (requests.exceptions.SSLError, SSLError) as error:
             raise BadAnswerError(f"no trusted connection: {_root(error)}", for_good=True) from error
         except (requests.exceptions.Timeout, TimeoutError, ReadTimeoutError) as error:
