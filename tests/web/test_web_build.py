@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 from google_server import GoogleServer
 
+from symile_m3.engines import LocalEngine, settle
+from symile_m3.errors import ServiceError, SourceError
+
 COMMAND = [sys.executable, str(Path(__file__).with_name("web_build.py"))]
 BUILD = [
     *("build", "--langs", "el,en", "--words", "2", "--classes", "4", "--clips", "24,3,3", "--speech", "gtts"),
@@ -133,3 +136,19 @@ def test_a_variable_that_is_no_number_is_a_usage_error(variable: str, google: Go
     done = run(google, tmp_path, *BUILD, "--data", str(tmp_path / "data"), **changes)
     assert done.returncode == 2
     assert done.stderr.strip() == f"symile-m3: error: SYMILE_M3_WEB_{variable}=fast: give a number above 0, such as 2"
+
+
+def fail_at_three(task: int) -> int:
+    if task == 3:
+        raise ServiceError("The service is down")
+    if task == 1:
+        raise SourceError("another failure")
+    return task
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_other_task_is_tried_once_a_service_is_given_up(workers: int) -> None:
+    outcomes = list(settle(LocalEngine(workers), fail_at_three, list(range(1000)), retries=3))
+    assert len(outcomes) < 20
+    assert isinstance(outcomes[-1].error, ServiceError)
+    assert [outcome.error for outcome in outcomes[:-1]] == [None] * (len(outcomes) - 1)
