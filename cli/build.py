@@ -103,7 +103,8 @@ def build(
         str, typer.Option("--images", metavar="SOURCE", help="Images: emoji.", rich_help_panel=_SOURCES)
     ] = "emoji",
     speech: Annotated[
-        str, typer.Option("--speech", metavar="SOURCE", help="Speech: espeak.", rich_help_panel=_SOURCES)
+        str,
+        typer.Option("--speech", metavar="SOURCE", help="Speech: espeak, gtts (online).", rich_help_panel=_SOURCES),
     ] = "espeak",
     clips: Annotated[
         Any,

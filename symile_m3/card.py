@@ -156,7 +156,7 @@ def _header(config: PlanConfig, title: str) -> str:
 
 def _what(plan: Plan) -> str:
     names = ", ".join(map(language_name, plan.lexicon.languages))
-    said = " What is said never names a class." if plan.config.speech == "espeak" else ""
+    said = " What is said never names a class." if plan.config.speech.rstrip(":") in ("espeak", "gtts") else ""
     return (
         f"Triples of an image, a clip of speech and a text, after the Symile-M3 of {_PAPER}.\n\n"
         f"The image shows one of {len(plan.lexicon)} classes. A voice speaks one of "
@@ -290,6 +290,14 @@ def _sources(plan: Plan) -> str:
             "The program is espeak-ng; nobody's voice was recorded. It is under GPL-3.0, what it\n"
             "says is not. A clip is licensed as its text is: sentences made for symile-m3\n"
             "(MIT), and dates, places and amounts from Unicode CLDR (Unicode-3.0)."
+        )
+    if plan.config.speech.rstrip(":") == "gtts":
+        notes.append(
+            "The program is Google's text-to-speech, asked through gTTS. What it says are sentences made for\n"
+            "symile-m3 (MIT), and dates, places and amounts from Unicode CLDR (Unicode-3.0). The sound comes under\n"
+            "Google's terms of service, which do not say plainly whether it may be passed on: check them before\n"
+            "you publish this dataset. Most languages have one voice, in all splits; English and Spanish have\n"
+            "accents, each in one split."
         )
     notes.append(_names(plan))
     return "\n".join([*rows, "", "\n\n".join(notes)])

@@ -4,6 +4,7 @@
     ├── UsageError                  an argument out of range or unknown; the CLI exits 2
     ├── LexiconError                names missing, clashing, or not to be had
     ├── SourceError                 an image, clip or translation that a source cannot give as asked
+    │   └── ServiceError            a web service that has stopped answering; nothing else is tried
     ├── PlanError                   a dataset on disk belongs to another plan
     ├── BuildError                  shards could not be made; the others have been
     ├── NotBuiltError               a dataset or run that must exist first does not
@@ -26,6 +27,7 @@ __all__ = [
     "MissingDependencyError",
     "NotBuiltError",
     "PlanError",
+    "ServiceError",
     "ShardError",
     "SourceError",
     "SymileM3Error",
@@ -44,6 +46,10 @@ class LexiconError(SymileM3Error):
 
 class SourceError(SymileM3Error):
     """A source of images, speech or names cannot give what was asked of it."""
+
+
+class ServiceError(SourceError):
+    """A web service has stopped answering: work that needs it stops at once, and can go on later."""
 
 
 class PlanError(SymileM3Error):

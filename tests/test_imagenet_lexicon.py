@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from symile_m3.languages import SETS
+from symile_m3.letters import foreign_letters, in_its_script
 from symile_m3.lexicon import builtin_lexicon, builtin_names, builtin_reviews, check_names, normalise
-from symile_m3.lexicon.scripts import foreign_letters, in_its_script
 from symile_m3.lexicon.translate import english_names
 
 # Names with letters of another script, as people write them.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import re
 import sys
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 from symile_m3.errors import MissingDependencyError, SourceError
-from symile_m3.languages import LANGUAGES, SETS, find_language
+from symile_m3.languages import LANGUAGES, SETS
 from symile_m3.speech import engine
 from symile_m3.speech.clip import SAMPLE_RATE_HZ, encode_clip
 from symile_m3.speech.forbidden import NameFilter
@@ -69,21 +68,15 @@ def test_phrases_stay_in_their_language(language: str) -> None:
         assert "(" not in sounds, phrase  # espeak-ng marks a change of language so: (en)
 
 
-@pytest.mark.parametrize("language", ["fr", "ru", "ro", "sw", "vi", "ne", "pt-BR"])
-def test_phrases_stay_in_a_language_beyond_the_ten(language: str) -> None:
-    found = phrases(language, seed=5, count=60)
-    assert len({phrase.written for phrase in found}) == 60
-    for phrase in found:
-        assert "(" not in engine.phonemes(phrase.spoken, voice=find_language(language).espeak), phrase
+def test_what_cannot_be_spoken_is_passed_over() -> None:
+    some = phrases("fr", seed=5, count=20, accept=lambda text: "," in text)
+    assert len(some) == 20
+    assert all("," in phrase.spoken for phrase in some)
 
 
-def test_phrases_where_cldr_writes_otherwise() -> None:
-    german = [phrase.written for phrase in phrases("de", seed=5, count=100)]
-    assert any(re.fullmatch(r"[A-Z]\w+, \d+ [A-Z]\w+ \d{4}", text) for text in german)  # the day is kept
-    afrikaans = phrases("af", seed=5, count=200)  # CLDR has no name of some units
-    assert not any("-day" in phrase.written for phrase in afrikaans)
-    with pytest.raises(SourceError, match="'tn': CLDR has too few names"):
-        phrases("tn", seed=5, count=1)
+def test_a_language_that_cldr_knows_too_little_of_is_refused() -> None:
+    with pytest.raises(SourceError, match="'jbo': CLDR has too few names of months"):
+        phrases("jbo", seed=5, count=1)
 
 
 def test_voices_of_languages() -> None:

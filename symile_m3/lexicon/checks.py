@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from symile_m3.languages import find_language, full_tag
+from symile_m3.letters import foreign_letters, in_its_script
 from symile_m3.lexicon.files import NameTable
 from symile_m3.lexicon.names import Clash, find_clashes, normalise
-from symile_m3.lexicon.scripts import foreign_letters, in_its_script
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,9 +11,9 @@ from importlib import resources
 
 from symile_m3.errors import SourceError
 from symile_m3.languages import full_tag
+from symile_m3.letters import in_its_script
 from symile_m3.lexicon.files import NameTable
 from symile_m3.lexicon.names import normalise
-from symile_m3.lexicon.scripts import in_its_script
 from symile_m3.media import Translator
 from symile_m3.progress import Progress
 

@@ -29,7 +29,7 @@ class _Name:
 class NameFilter:
     """Finds forbidden names in texts of one language.
 
-    Case and compatibility forms do not matter. In Japanese, Korean, Thai and Chinese a name is found
+    Case and compatibility forms do not matter. In Japanese, Korean, Thai, Chinese and the like a name is found
     anywhere in the text; one of a single character only where it stands alone, else the 月 of every
     date would name the moon. In the other languages words are compared: an English name may be in the
     plural, the last word of another name of four letters or more may carry an ending (in place of

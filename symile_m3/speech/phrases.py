@@ -7,7 +7,7 @@ import functools
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,8 +19,8 @@ from babel.numbers import format_currency, get_territory_currencies
 from babel.units import format_unit
 
 from symile_m3.errors import SourceError
-from symile_m3.languages import LANGUAGES, find_language
-from symile_m3.speech.engine import phonemes
+from symile_m3.languages import LANGUAGES
+from symile_m3.letters import cldr_locale, in_script, is_letter, script_of
 from symile_m3.speech.forbidden import NameFilter
 from symile_m3.speech.kana import date_in_kana, is_kana, number_in_kana
 
@@ -39,6 +39,7 @@ _SEPARATORS = {"ar": "، ", "ja": "、", "th": " ", "zh": "，"}
 _ALLOWED_MARKS = frozenset(" ,،、，'’-\u200c\u200d")  # the last two shape letters in Indic scripts
 # espeak-ng 1.52 has no Chinese reading of these and speaks English instead.
 _UNREAD = frozenset("匈")
+_NO_MONTH = re.compile(r"\bM\d\d")  # how CLDR writes a month that has no name
 _MAX_TRIES = 200  # a phrase; more means that the forbidden names leave nothing to say
 
 
@@ -57,7 +58,14 @@ class Phrase:
     spoken: str
 
 
-def phrases(language: str, *, seed: int, count: int, forbidden: Iterable[str] = ()) -> list[Phrase]:
+def phrases(
+    language: str,
+    *,
+    seed: int,
+    count: int,
+    forbidden: Iterable[str] = (),
+    accept: Callable[[str], bool] = lambda _: True,
+) -> list[Phrase]:
     """The first `count` phrases of a language's stream; no two have the same text.
 
     Args:
@@ -65,14 +73,17 @@ def phrases(language: str, *, seed: int, count: int, forbidden: Iterable[str] = 
         seed: of the stream.
         count: how many.
         forbidden: names that no phrase may contain; phrases that do are passed over.
+        accept: whether a phrase can be spoken; those that cannot are passed over.
 
     Raises:
-        SourceError: CLDR knows too little of the language, or the forbidden names leave too little to say.
+        SourceError: the forbidden names leave too little to say, or CLDR knows too little of the language.
     """
-    if len(_territories(language)) < 3 or not _currencies(language) or not _units(language):
+    if not _has_words(language, _places) and _NO_MONTH.search(
+        format_date(_FIRST_DAY, "full", locale=cldr_locale(language))
+    ):
         raise SourceError(
-            f"language {language!r}: CLDR has too few names of countries, currencies and measures for phrases; give "
-            "recordings: --speech recordings:DIR or common-voice:DIR"
+            f"language {language!r}: CLDR has too few names of months, countries, currencies and measures for phrases; "
+            "give recordings: --speech recordings:DIR or common-voice:DIR"
         )
     names = NameFilter(language, forbidden)
     found: dict[str, Phrase] = {}
@@ -81,7 +92,7 @@ def phrases(language: str, *, seed: int, count: int, forbidden: Iterable[str] = 
         phrase = phrase_at(language, seed=seed, position=position)
         position, since = position + 1, since + 1
         named = names.finds(phrase.written) or names.finds(phrase.spoken)
-        if phrase.written not in found and not named and _stays_in_its_language(language, phrase.spoken):
+        if phrase.written not in found and not named and accept(phrase.spoken):
             found[phrase.written] = phrase
             since = 0
         if since >= _MAX_TRIES:
@@ -97,6 +108,8 @@ def phrase_at(language: str, *, seed: int, position: int) -> Phrase:
     key = hashlib.sha256(f"phrase/{seed}/{language}/{position}".encode()).digest()
     rng = np.random.Generator(np.random.Philox(key=np.frombuffer(key[:16], np.uint64)))
     kind = (_date, _places, _places, _amount_and_measure)[int(rng.integers(4))]
+    if language not in LANGUAGES and not _has_words(language, kind):
+        kind = _date
     written, spoken = kind(language, rng)
     return Phrase(id=f"p{position:05d}", written=written, spoken=spoken)
 
@@ -104,9 +117,9 @@ def phrase_at(language: str, *, seed: int, position: int) -> Phrase:
 def _date(language: str, rng: np.random.Generator) -> tuple[str, str]:
     """A day with its weekday, without the abbreviated era or `year` that some languages write."""
     day = _FIRST_DAY + datetime.timedelta(days=int(rng.integers(_DAYS)))
-    full = _plain_spaces(format_date(day, "full", locale=find_language(language).babel))
-    words = (word.removesuffix(".") if word[:-1].isdigit() else word for word in full.split())  # 5. März
-    written = " ".join(word for word in words if "." not in word)
+    full = _plain_spaces(format_date(day, "full", locale=cldr_locale(language)))
+    ordinals = language not in LANGUAGES  # `3. Januar`; the ten have none
+    written = " ".join(word for word in full.split() if "." not in word or (ordinals and word[0].isdigit()))
     return written, date_in_kana(day) if language == "ja" else written
 
 
@@ -114,13 +127,13 @@ def _places(language: str, rng: np.random.Generator) -> tuple[str, str]:
     """Three countries or territories, as a list."""
     known = _territories(language)
     chosen = [known[int(index)] for index in rng.choice(len(known), 3, replace=False)]
-    written = _plain_spaces(format_list(chosen, locale=find_language(language).babel))
+    written = _plain_spaces(format_list(chosen, locale=cldr_locale(language)))
     return written, "、".join(chosen) if language == "ja" else written
 
 
 def _amount_and_measure(language: str, rng: np.random.Generator) -> tuple[str, str]:
     """An amount of money and a measure; each alone is too short for a clip."""
-    locale = find_language(language).babel
+    locale = cldr_locale(language)
     currencies, units = _currencies(language), _units(language)
     amount, measure = int(rng.integers(11, 10_000)), int(rng.integers(11, 1_000))
     currency = currencies[int(rng.integers(len(currencies)))]
@@ -139,10 +152,17 @@ def _amount_and_measure(language: str, rng: np.random.Generator) -> tuple[str, s
     return separator.join(parts), separator.join(re.sub(" +", " ", part) for part in spoken)
 
 
+def _has_words(language: str, kind: object) -> bool:
+    """Whether CLDR knows enough for a kind of phrase in a language beyond the ten."""
+    if kind is _places:
+        return len(_territories(language)) >= 3
+    return kind is _date or bool(_currencies(language) and _units(language))
+
+
 @functools.cache
 def _territories(language: str) -> tuple[str, ...]:
     """Names of countries and territories that can be read aloud."""
-    locale = Locale.parse(find_language(language).babel)
+    locale = Locale.parse(cldr_locale(language))
     names = (
         locale.territories[code] for code in sorted(locale.territories) if len(code) == 2 and code not in _NOT_COUNTRIES
     )
@@ -152,7 +172,7 @@ def _territories(language: str) -> tuple[str, ...]:
 @functools.cache
 def _currencies(language: str) -> tuple[str, ...]:
     """Codes of today's currencies whose name can be read aloud in full."""
-    locale = find_language(language).babel
+    locale = cldr_locale(language)
     today = {
         currency
         for territory in map(str, Locale.parse(locale).territories)
@@ -174,8 +194,9 @@ def _units(language: str) -> tuple[tuple[str, _Length], ...]:
     found = []
     for unit in _UNITS:
         for length in lengths:
-            text = format_unit(27, unit, length=length, locale=find_language(language).babel)
-            if unit not in text and _readable(language, _without_number(text)):  # unnamed, it is `duration-day`
+            text = format_unit(27, unit, length=length, locale=cldr_locale(language))
+            # Where CLDR has no name of a unit, Babel gives its key.
+            if unit not in text and _readable(language, _without_number(text)):
                 found.append((unit, length))
                 break
     return tuple(found)
@@ -205,24 +226,22 @@ def _readable(language: str, text: str) -> bool:
         return False
     if language == "ja":
         return is_kana(text)
+    if language not in LANGUAGES:
+        script = script_of(language)
+        return all(
+            character in _ALLOWED_MARKS
+            or (in_script(character, script) if is_letter(character) else unicodedata.category(character)[0] in "LM")
+            for character in text
+        )
     return _UNREAD.isdisjoint(text) and all(
         character in _ALLOWED_MARKS
-        or (unicodedata.category(character)[0] in "LM" and _of_its_script(language, character))
+        or (unicodedata.category(character)[0] in "LM" and (language == "en") == _latin(character))
         for character in text
     )
 
 
-def _stays_in_its_language(language: str, text: str) -> bool:
-    """Whether espeak-ng, where it has a voice, does not read a word as English; ours have been looked at."""
-    voice = find_language(language).espeak
-    return language in LANGUAGES or not voice or "(" not in phonemes(text, voice=voice)
-
-
-def _of_its_script(language: str, character: str) -> bool:
-    """Whether a letter is Latin in a language that is written so, or is not in another."""
-    if language == "en" or find_language(language).script != "Latn":
-        return (language == "en") == ("a" <= character.lower() <= "z")
-    return unicodedata.category(character)[0] == "M" or "LATIN" in unicodedata.name(character, "")
+def _latin(character: str) -> bool:
+    return "a" <= character.lower() <= "z"
 
 
 def _plain_spaces(text: str) -> str:
