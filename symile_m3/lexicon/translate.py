@@ -90,10 +90,9 @@ def translate_names(
         batch = keys[start : start + BATCH]
         asked = [english[key] for key in batch]
         is_english = full_tag(language) == full_tag("en")
-        came = asked if is_english else translator.translate(asked, language)
-        if len(came) != len(asked):
-            raise SourceError(f"the translator gave {len(came)} names in {language} for {len(asked)}")
+        came, refused = (asked, {}) if is_english else _ask(translator, asked, language)
         good, bad = _checked(batch, came, language)
+        bad |= {key: refused[english[key]] for key in bad if english[key] in refused}
         same += sum(normalise(good[key]) == normalise(without_hint(english[key])) for key in good)
         names |= good
         failed |= bad
@@ -106,6 +105,18 @@ def translate_names(
             )
         done(part)
     return Translated(names=names, failed=failed)
+
+
+def _ask(translator: Translator, asked: Sequence[str], language: str) -> tuple[Sequence[str], dict[str, str]]:
+    """What came back, and why names were refused by a translator that checks its answers itself (`try_names`)."""
+    if hasattr(translator, "try_names"):
+        came, refusals = translator.try_names(asked, language)
+        refused = {one.name: f"{one.why} ({one.answer!r} came back)" if one.answer else one.why for one in refusals}
+    else:
+        came, refused = translator.translate(asked, language), {}
+    if len(came) != len(asked):
+        raise SourceError(f"the translator gave {len(came)} names in {language} for {len(asked)}")
+    return came, refused
 
 
 def _checked(keys: Sequence[str], came: Sequence[str | None], language: str) -> tuple[dict[str, str], dict[str, str]]:
