@@ -20,7 +20,7 @@ from symile_m3.media import ClipPool, ImageOptions, ImagePool, SpeechOptions
 from symile_m3.mediastore import check_media, distinct_media, make_media
 from symile_m3.place import Place, Shard
 from symile_m3.plan import SPLITS, Plan, PlanConfig
-from symile_m3.progress import NoProgress, Progress
+from symile_m3.progress import NoProgress, Progress, TasksOnly
 from symile_m3.shardjob import Media, describe
 from symile_m3.shards import DatasetIndex, RetryConfig, ShardInfo, shard_name
 from symile_m3.speech import open_clip_pool
@@ -155,11 +155,10 @@ def build(
     if overwrite and work.world > 1:
         raise UsageError("--overwrite with --rank would remove what other ranks make; remove the directory beforehand")
     place.check()
-    lexicon = None
     if overwrite or not place.has_plan():
         # What cannot be built leaves the directory as it is.
         open_clips(config)
-        lexicon = choose_lexicon(config, progress)
+        choose_lexicon(config, TasksOnly(progress))
     with place.at_work(work):
         if overwrite:
             place.clear()
@@ -174,7 +173,7 @@ def build(
                 progress.say(f"{place.root}: made in {place.layout.root}, and uploaded shard by shard")
             with open_engine(work) as engine:
                 _check_engine(engine, place)
-                plan, media = _plan_and_media(place, config, plan, lexicon, engine, work, progress)
+                plan, media = _plan_and_media(place, config, plan, engine, work, progress)
                 made = _write_shards(place, plan, media, jobs, engine, work, progress)
             finished = place.finished(plan, {**finished, **made})
         if plan is None:
@@ -256,14 +255,13 @@ def _plan_and_media(
     place: Place,
     config: PlanConfig,
     plan: Plan | None,
-    lexicon: Lexicon | None,
     engine: Engine,
     work: WorkConfig,
     progress: Progress,
 ) -> tuple[Plan, Media]:
-    """The plan, made if it is not there (of these classes, if they are chosen), and the media it is made of."""
+    """The plan, made if it is not there and the media it is made of."""
     image_pool = open_images(config)
-    lexicon = plan.lexicon if plan else lexicon or choose_lexicon(config, progress, image_pool)
+    lexicon = plan.lexicon if plan else choose_lexicon(config, progress, image_pool)
     clip_pool = open_clips(config, _forbidden(lexicon))
     share = (work.rank, work.world)
     image_recipes, images = make_media(

@@ -48,12 +48,14 @@ class NameTable:
         names: class key -> language -> name; none is empty.
         categories: class key -> category, where it has one.
         reviews: class key -> why its names are as they are, where that is written down.
+        failed: class key -> why it has no name in some language, where that is known; for messages.
     """
 
     where: str
     names: Mapping[str, Mapping[str, str]]
     categories: Mapping[str, str] = field(default_factory=dict)
     reviews: Mapping[str, str] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of_lexicon(cls, lexicon: Lexicon, where: str, reviews: Mapping[str, str] | None = None) -> NameTable:
@@ -97,6 +99,7 @@ class NameTable:
             names=merged,
             categories={**by.categories, **self.categories},
             reviews={**self.reviews, **by.reviews},
+            failed=self.failed,
         )
 
     def select(self, class_keys: Iterable[str]) -> NameTable:
@@ -130,19 +133,19 @@ class NameTable:
             LexiconError: a class has no name in one of the languages; the message counts such and names a few.
         """
         names, keys, codes = self.in_languages(languages), sorted(class_keys), sorted(languages)
-        absent = [code for code in codes if not any(code in names.get(key, ()) for key in keys)]
-        if absent and any(names.get(key) for key in keys):
-            has = ", ".join(self.languages) or "none"
-            raise LexiconError(f"{self.where}: no names in {', '.join(absent)}; it has names in {has}")
-        gaps = {key: lacking for key in keys if (lacking := [c for c in codes if c not in names.get(key, ())])}
-        if not keys or len(gaps) == len(keys):
+        if not any(names.get(key) for key in keys):
             named = _some(sorted(key for key in names if names[key])) or "none"
             raise LexiconError(
                 f"{self.where}: none of the {len(keys)} classes of the images has names; it has names for {named}, and "
                 f"the images are of {_some(keys) or 'none'}"
             )
-        if gaps and not drop_unnamed:
-            which = _some([f"{key} in {' and '.join(lacking)}" for key, lacking in gaps.items()])
+        absent = [code for code in codes if not any(code in names.get(key, ()) for key in keys)]
+        if absent:
+            has = ", ".join(self.languages)
+            raise LexiconError(f"{self.where}: no names in {', '.join(absent)}; it has names in {has}")
+        gaps = {key: lacking for key in keys if (lacking := [c for c in codes if c not in names.get(key, ())])}
+        if gaps and (len(gaps) == len(keys) or not drop_unnamed):
+            which = _some([f"{key} in {' and '.join(lacks)}{self._why(key)}" for key, lacks in gaps.items()])
             raise LexiconError(
                 f"{self.where}: {len(gaps)} of {len(keys)} classes lack a name: {which}; add the names to the file or "
                 "to --corrections FILE, or leave these classes out with --drop-unnamed"
@@ -154,6 +157,9 @@ class NameTable:
             categories=tuple(self.categories.get(key, "") for key in keys),
             names=tuple(tuple(names[key][code] for code in codes) for key in keys),
         )
+
+    def _why(self, key: str) -> str:
+        return f" ({self.failed[key]})" if key in self.failed else ""
 
     def to_table(self, languages: Sequence[str]) -> str:
         """A tab-separated table of these languages, with a column `review` where there are reviews."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from symile_m3.errors import LexiconError, UsageError
@@ -19,7 +19,7 @@ TRANSLATORS = {
 }
 """Name -> function of (argument,) that opens the translator."""
 
-_kept: dict[tuple[str, str, tuple[tuple[str, str], ...]], Translated] = {}  # a build asks for its names twice
+_kept: dict[tuple[str, tuple[tuple[str, str], ...], str], Translated] = {}  # a build asks for its names twice
 
 
 def open_lexicon(
@@ -122,29 +122,26 @@ def translated(spec: str, english: Mapping[str, str], languages: Sequence[str], 
         UsageError, SourceError: see `open_translator` and `translate_names`.
     """
     names: dict[str, dict[str, str]] = {key: {} for key in english}
-    with progress.task("Translating names", len(english) * len(languages), "names") as task:
-        for language in languages:
-            result = _in_language(spec, english, language, task.advance)
-            for key, name in result.names.items():
-                names[key][language] = name
-            if result.failed:
-                key, why = next(iter(result.failed.items()))
-                progress.say(f"{spec}: no name in {language} for {len(result.failed)} classes, such as {key}: {why}")
-            same = [
-                name for key, name in result.names.items() if is_english(name, without_hint(english[key]), language)
-            ]
-            if same:
-                progress.say(f"{spec}: {len(same)} names in {language} are spelt as in English: {', '.join(same[:5])}")
-    return NameTable(where=f"--names {spec}", names=names)
-
-
-def _in_language(spec: str, english: Mapping[str, str], language: str, advance: Callable[[int], None]) -> Translated:
-    """One language."""
-    key = (spec, language, tuple(sorted(english.items())))
-    if key in _kept:
-        advance(len(english))
-    else:
-        _kept[key] = translate_names(
-            open_translator(spec), english, language, lambda part: advance(len(part.names) + len(part.failed))
-        )
-    return _kept[key]
+    failed: dict[str, str] = {}
+    question = (spec, tuple(sorted(english.items())))
+    new = [language for language in languages if (*question, language) not in _kept]
+    if new:
+        translator = open_translator(spec)
+        with progress.task("Translating names", len(english) * len(new), "names") as task:
+            for language in new:
+                _kept[(*question, language)] = translate_names(
+                    translator, english, language, lambda part: task.advance(len(part.names) + len(part.failed))
+                )
+    for language in languages:
+        result = _kept[(*question, language)]
+        for key, name in result.names.items():
+            names[key][language] = name
+        for key, why in result.failed.items():
+            failed.setdefault(key, why)
+        if result.failed:
+            key, why = next(iter(result.failed.items()))
+            progress.say(f"{spec}: no name in {language} for {len(result.failed)} classes, such as {key}: {why}")
+        same = [name for key, name in result.names.items() if is_english(name, without_hint(english[key]), language)]
+        if same:
+            progress.say(f"{spec}: {len(same)} names in {language} are spelt as in English: {', '.join(same[:5])}")
+    return NameTable(where=f"--names {spec}", names=names, failed=failed)

@@ -21,6 +21,7 @@ from symile_m3.errors import ServiceError, UsageError
 from symile_m3.web.answers import Answers
 
 _LOOK_S = 0.25  # while waiting, how often to look whether others have given up
+_LONGEST_WAIT_S = 8.0  # after a failure, unless the service asks for more
 _LONGEST_PAUSE_S = 86_400.0  # a longer one is a clock that was set back
 _random = random.SystemRandom()
 
@@ -50,8 +51,8 @@ class Manners:
     timeout_s: float = 10.0
     patience_s: float = 45.0
     first_pause_s: float = 0.5
-    failures: int = 7
-    attempts: int = 5
+    failures: int = 12
+    attempts: int = 7
 
     def __post_init__(self) -> None:
         for name in ("rate", "timeout_s", "patience_s", "first_pause_s"):
@@ -83,7 +84,8 @@ class Manners:
 
     def pause_s(self, failures: int) -> float:
         """Seconds to wait after so many failures in a row."""
-        return self.first_pause_s * 2.0 ** min(failures - 1, 20) * _random.uniform(0.75, 1.25)
+        longest_s = max(_LONGEST_WAIT_S, self.first_pause_s)
+        return min(longest_s, self.first_pause_s * 2.0 ** min(failures - 1, 20)) * _random.uniform(0.75, 1.25)
 
 
 @dataclass(kw_only=True)

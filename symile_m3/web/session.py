@@ -9,6 +9,7 @@ are checked, every request waits for its turn, no answer takes longer than it ma
 from __future__ import annotations
 
 import contextlib
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from symile_m3.web.manners import Gate
 
 _MAX_BYTES = 32 << 20  # of an answer
 _CHUNK_BYTES = 1 << 16
+_LONGEST_REASON = 200
 _AGAIN = {408, 425, 429}  # and every 5xx
 _lending = threading.RLock()
 
@@ -73,17 +75,19 @@ class PoliteSession(requests.Session):
         try:
             with super().send(request, **kwargs) as response:
                 content = _read(response, until, allowed_s)
-            response._content, response._content_consumed = content, True  # type: ignore[attr-defined]
+            response._content, response._content_consumed = content, True
         except (requests.exceptions.SSLError, SSLError) as error:
-            raise BadAnswerError(f"no trusted connection: {_root(error)}", for_good=True) from error
+            untrusted = isinstance(_innermost(error), ssl.SSLCertVerificationError)
+            why = "no trusted connection" if untrusted else "no connection"
+            raise BadAnswerError(f"{why}: {_words(error)}", for_good=untrusted) from error
         except (requests.exceptions.Timeout, TimeoutError, ReadTimeoutError) as error:
             raise BadAnswerError(f"no answer within {allowed_s:g} s") from error
         except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
-            raise BadAnswerError(f"no connection: {_root(error)}") from error
+            raise BadAnswerError(f"no connection: {_words(error)}") from error
         except HTTPError as error:
-            raise BadAnswerError(f"a broken answer: {_root(error)}") from error
+            raise BadAnswerError(f"a broken answer: {_words(error)}") from error
         except requests.exceptions.RequestException as error:
-            raise BadAnswerError(f"{type(error).__name__}: {_root(error)}", again=False) from error
+            raise BadAnswerError(f"{type(error).__name__}: {_words(error)}", again=False) from error
         if not response.ok:
             status = response.status_code
             raise BadAnswerError(
@@ -156,13 +160,20 @@ def _retry_after_s(value: str | None) -> float:
         return 0.0
 
 
-def _root(error: BaseException) -> str:
-    """What it came down to: the innermost cause, on one line."""
+def _innermost(error: BaseException) -> BaseException:
+    """The error that others are wrapped around."""
     seen: set[int] = set()
     while id(error) not in seen:
         seen.add(id(error))
-        inner = getattr(error, "reason", None) or next((a for a in error.args if isinstance(a, BaseException)), None)
-        if isinstance(inner, BaseException):
-            error = inner
-    text = getattr(error, "verify_message", None) or getattr(error, "strerror", None) or str(error)
-    return " ".join(str(text).split())[:200] or type(error).__name__
+        inner = getattr(error, "reason", None)
+        if not isinstance(inner, BaseException):
+            inner = next((one for one in error.args if isinstance(one, BaseException)), error)
+        error = inner
+    return error
+
+
+def _words(error: BaseException) -> str:
+    """What it came down to, on one line."""
+    inner = _innermost(error)
+    text = getattr(inner, "verify_message", None) or getattr(inner, "strerror", None) or str(inner)
+    return " ".join(str(text).split())[:_LONGEST_REASON] or type(inner).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ def test_a_name_that_is_never_answered_is_refused_and_the_others_are_not(google:
     assert found == ["γολδφισχ", "", "σχαρκ"]
     [one] = refused
     assert (one.name, one.language) == ("tench", "el")
-    assert one.why == "Google: a page without a translation in it, asked 5 times"
+    assert one.why == "Google: a page without a translation in it, asked 7 times"
 
 
 def test_refused_answers_are_listed_in_one_line_and_never_used(google: GoogleServer, tmp_path: Path) -> None:
@@ -97,8 +98,9 @@ def test_refused_answers_are_listed_in_one_line_and_never_used(google: GoogleSer
 def test_a_service_that_is_down_is_given_up(google: GoogleServer, tmp_path: Path) -> None:
     names = [f"fish {chr(97 + i)}" for i in range(8)]
     google.fault = lambda number, question: "503" if number > 3 else ""
+    hurried = replace(google_names(tmp_path).service, manners=replace(QUICK, patience_s=0.6))
     with pytest.raises(ServiceError, match=r"Google has failed for .*HTTP 503 Service Unavailable"):
-        google_names(tmp_path).translate(names, "el")
+        GoogleNames(service=hurried).translate(names, "el")
     answered = google.answered()
     assert sum(answered.values()) == 3
     google.fault = lambda number, question: ""

@@ -39,7 +39,8 @@ def test_the_rate_holds_for_all_processes_together(tmp_path: Path) -> None:
 
 
 def test_one_gives_up_for_all_and_a_later_run_tries_anew(tmp_path: Path) -> None:
-    first, second = gate(tmp_path), gate(tmp_path)
+    hurried = Manners(rate=200, patience_s=0.6, first_pause_s=0.02)
+    first, second = gate(tmp_path, hurried), gate(tmp_path, hurried)
     with pytest.raises(ServiceError) as given_up:  # noqa: PT012
         for _ in range(20):
             first.turn()
