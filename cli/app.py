@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable
 from typing import Annotated
@@ -12,7 +11,8 @@ import typer
 from symile_m3.cli.build import build
 from symile_m3.cli.eval import evaluate
 from symile_m3.cli.info import info
-from symile_m3.cli.lexicon import lexicon
+from symile_m3.cli.lexicon import lexicon_app
+from symile_m3.cli.options import paragraphs
 from symile_m3.cli.preview import preview
 from symile_m3.cli.quickstart import quickstart
 from symile_m3.cli.train import train
@@ -34,17 +34,13 @@ _EXAMPLES: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("verify", verify, "symile-m3 verify --data data/m3"),
     ("info", info, "symile-m3 info --data data/m3 --json info.json"),
     ("preview", preview, "symile-m3 preview --split test --samples 12 --output preview.html"),
-    ("lexicon", lexicon, "symile-m3 lexicon --langs en,el --category food"),
 )
 
 
-def _paragraphs(function: Callable[..., None]) -> str:
-    """The docstring without its line breaks, which Typer would keep."""
-    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(function.__doc__ or "").split("\n\n"))
-
-
 for _name, _function, _example in _EXAMPLES:
-    app.command(_name, help=_paragraphs(_function), epilog=f"Example: {_example}")(_function)
+    app.command(_name, help=paragraphs(_function), epilog=f"Example: {_example}")(_function)
+
+app.add_typer(lexicon_app, name="lexicon")
 
 
 def _show_version(value: bool) -> None:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from symile_m3.cli.options import DatasetOption, JsonOption, OverwriteOption, SeedOption, WorkersOption, shown_root
+from symile_m3.cli.options import (
+    CorrectionsOption,
+    DatasetOption,
+    JsonOption,
+    OverwriteOption,
+    SeedOption,
+    WorkersOption,
+    shown_root,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -48,7 +57,9 @@ def clip_counts(value: str | tuple[int, int, int]) -> tuple[int, int, int]:
 def build(
     langs: Annotated[
         str,
-        typer.Option("--langs", metavar="10|5|2|CODES", help="Languages: one of the paper's sets, or codes: en,el,uk."),
+        typer.Option(
+            "--langs", metavar="10|5|2|CODES", help="Languages: one of the paper's sets, or codes: en,fr,pt-BR."
+        ),
     ] = "10",
     words: Annotated[
         int | None,
@@ -103,7 +114,7 @@ def build(
         typer.Option(
             "--speech",
             metavar="SOURCE",
-            help="Speech: espeak, recordings:DIR (DIR/en/*.mp3) or common-voice:DIR.",
+            help="Speech: espeak, gtts (online), recordings:DIR (DIR/en/*.mp3) or common-voice:DIR.",
             rich_help_panel=_SOURCES,
         ),
     ] = "espeak",
@@ -149,8 +160,23 @@ def build(
         typer.Option("--clip-seconds", help="Longest clip; longer recordings are cut.", rich_help_panel=_SOURCES),
     ] = 10.0,
     names: Annotated[
-        str, typer.Option("--names", metavar="SOURCE", help="Class names: builtin.", rich_help_panel=_SOURCES)
+        str,
+        typer.Option(
+            "--names",
+            metavar="SOURCE",
+            help="Class names: builtin, emoji, imagenet, file:PATH, google.",
+            rich_help_panel=_SOURCES,
+        ),
     ] = "builtin",
+    corrections: CorrectionsOption = None,
+    drop_unnamed: Annotated[
+        bool,
+        typer.Option(
+            "--drop-unnamed",
+            help="Leave out classes that lack a name in a language, in place of failing.",
+            rich_help_panel=_SOURCES,
+        ),
+    ] = False,
     shard_samples: Annotated[
         int,
         typer.Option(
@@ -216,6 +242,8 @@ def build(
         images_per_class=images_per_class,
         clip_seconds=clip_seconds,
         names=names,
+        corrections=str(corrections or ""),
+        drop_unnamed=drop_unnamed,
         train=train,
         val=val,
         test=test,
@@ -225,7 +253,7 @@ def build(
         shard_samples=shard_samples,
     )
     if classes == ALL or (classes is None and images != "emoji"):
-        config = replace(config, classes=all_classes(config))
+        config = replace(config, classes=all_classes(data, config, overwrite=overwrite))
     result, seconds = run_build(data, config, work=work, overwrite=overwrite)
     if result.plan is None:
         show(["Nothing to do: there are fewer shards than ranks."], figures(result, data, seconds), json_to)
@@ -243,12 +271,21 @@ def build(
     )
 
 
-def all_classes(config: PlanConfig) -> int:
-    """How many classes are usable."""
+def all_classes(data: Path | str, config: PlanConfig, *, overwrite: bool) -> int:
+    """How many classes are usable; where the dataset has been begun, how many it has."""
     from symile_m3.build import open_images, usable_lexicon
-    from symile_m3.progress import NoProgress
+    from symile_m3.cli.progress import open_progress
+    from symile_m3.errors import NotBuiltError
+    from symile_m3.plan import load_plan
+    from symile_m3.progress import TasksOnly
+    from symile_m3.shards import DatasetLayout
+    from symile_m3.storeplace import PLAN
 
-    return len(usable_lexicon(open_images(config), config.names, config.languages, NoProgress()))
+    if not overwrite:
+        plan = DatasetLayout(data).plan if isinstance(data, Path) else f"{data.rstrip('/')}/{PLAN}"
+        with suppress(NotBuiltError):
+            return load_plan(plan).config.classes
+    return len(usable_lexicon(open_images(config), config, TasksOnly(open_progress())))
 
 
 def run_build(data: Path | str, config: PlanConfig, *, work: WorkConfig, overwrite: bool) -> tuple[BuildResult, float]:

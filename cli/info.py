@@ -33,7 +33,7 @@ def info_tables(found: DatasetInfo) -> list[RenderableType]:
     from symile_m3.cli.output import size
     from symile_m3.cli.tables import facts, figures
     from symile_m3.exact import BEST_ACCURACIES, INFORMATION
-    from symile_m3.languages import LANGUAGES
+    from symile_m3.languages import language_label
 
     splits = found.splits
     parts = [
@@ -91,7 +91,7 @@ def info_tables(found: DatasetInfo) -> list[RenderableType]:
             ("", *splits),
             [
                 (
-                    f"{code}  {LANGUAGES[code].name}" if code in LANGUAGES else code,
+                    language_label(code),
                     *(f"{one.by_language[code]:,}" for one in splits.values()),
                 )
                 for code in found.languages

@@ -1,31 +1,45 @@
-"""`symile-m3 lexicon`: the class names, listed and checked."""
+"""`symile-m3 lexicon`: the class names, listed; its commands check, translate, import and export them."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from symile_m3.cli.options import JsonOption
+from symile_m3.cli.lexicon_files import check_source, export_names, import_names, show_findings, translate
+from symile_m3.cli.options import CorrectionsOption, JsonOption, paragraphs
 
 if TYPE_CHECKING:
-    from symile_m3.lexicon import Lexicon
+    from symile_m3.lexicon import NameTable
 
 
 def lexicon(
+    context: typer.Context,
     langs: Annotated[
         str,
-        typer.Option("--langs", metavar="10|5|2|CODES", help="Languages: one of the paper's sets, or codes: en,el,uk."),
+        typer.Option(
+            "--langs", metavar="10|5|2|CODES", help="Languages: one of the paper's sets, or codes: en,fr,pt-BR."
+        ),
     ] = "10",
     category: Annotated[
         str | None,
         typer.Option("--category", metavar="NAME", help="Classes of this category only, such as food or food-fruit."),
     ] = None,
-    names: Annotated[str, typer.Option("--names", metavar="SOURCE", help="Class names: builtin.")] = "builtin",
+    names: Annotated[
+        str, typer.Option("--names", metavar="SOURCE", help="Class names: builtin, emoji, imagenet, file:PATH, google.")
+    ] = "builtin",
     images: Annotated[
-        str, typer.Option("--images", metavar="SOURCE", help="Images whose classes are meant: emoji.")
-    ] = "emoji",
+        str | None,
+        typer.Option(
+            "--images",
+            metavar="SOURCE",
+            show_default="emoji, or all classes that the names have",
+            help="Images whose classes are meant.",
+        ),
+    ] = None,
+    corrections: CorrectionsOption = None,
     check: Annotated[
         bool,
         typer.Option("--check", help="Look for names that are missing, or stand for two classes or two languages."),
@@ -35,79 +49,63 @@ def lexicon(
     """List the class names, or check that each stands for one class and one language.
 
     The list is a table on a terminal and tab-separated elsewhere. `--check` exits with 1 if it finds
-    anything.
+    anything. The commands work on files of names: tab-separated tables, and the JSON of the paper's authors.
     """
+    if context.invoked_subcommand is not None:
+        return
     from symile_m3.errors import UsageError
-    from symile_m3.images import open_image_pool
     from symile_m3.languages import parse_languages
-    from symile_m3.lexicon import open_lexicon
 
-    chosen = open_lexicon(names, parse_languages(langs), open_image_pool(images))
+    codes = parse_languages(langs)
+    table = _names(names, images, codes, corrections)
     if category is not None:
-        keys = [
-            key
-            for key, one in zip(chosen.class_keys, chosen.categories, strict=True)
-            if one == category or one.startswith(f"{category}-")
-        ]
+        keys = [key for key, one in table.categories.items() if one == category or one.startswith(f"{category}-")]
         if not keys:
-            known = ", ".join(sorted(set(chosen.categories)))
+            known = ", ".join(sorted(set(table.categories.values())))
             raise UsageError(f"--category {category}: unknown; known: {known}")
-        chosen = chosen.select_classes(keys)
-    if not _check(chosen, json_to) if check else _list(chosen, json_to):
+        table = table.select(keys)
+    if not check:
+        _list(table, codes, json_to)
+    elif not show_findings(table, codes, json_to):
         raise typer.Exit(1)
 
 
-def _list(lexicon: Lexicon, json_to: JsonOption) -> bool:
+def _names(spec: str, images: str | None, codes: tuple[str, ...], corrections: Path | None) -> NameTable:
+    """The names that the options name; without images, those of the whole table or file."""
+    from symile_m3.cli.progress import open_progress
+    from symile_m3.images import open_image_pool
+    from symile_m3.lexicon import TABLES, NameTable, builtin_reviews, open_lexicon, read_names, read_source
+
+    if images is None and (spec in TABLES or spec.startswith("file:")):
+        table = read_source(spec)
+        return table.corrected(read_names(corrections)) if corrections else table
+    pool = open_image_pool(images or "emoji")
+    found = open_lexicon(spec, codes, pool, corrections=str(corrections or ""), progress=open_progress())
+    reviews = builtin_reviews(pool.table) if pool.table and spec in ("builtin", pool.table) else {}
+    return NameTable.of_lexicon(found, where=f"--names {spec}", reviews=reviews)
+
+
+def _list(table: NameTable, codes: tuple[str, ...], json_to: Path | None) -> None:
     from symile_m3.cli.output import show
     from symile_m3.cli.tables import lexicon_table
 
+    names = table.in_languages(codes)
     rows = [
-        (key, picture(key), group, *row)
-        for key, group, row in zip(lexicon.class_keys, lexicon.categories, lexicon.names, strict=True)
+        (key, picture(key), table.categories.get(key, ""), *(names[key].get(code, "") for code in codes))
+        for key in sorted(names)
     ]
-    header = ("class", "", "category", *lexicon.languages)
+    header = ("class", "", "category", *codes)
     classes = [
-        {"class_key": key, "category": group, "names": dict(zip(lexicon.languages, row, strict=True))}
-        for key, group, row in zip(lexicon.class_keys, lexicon.categories, lexicon.names, strict=True)
+        {"class_key": key, "category": group, "names": names[key]}
+        | ({"review": table.reviews[key]} if key in table.reviews else {})
+        for key, _, group, *_ in rows
     ]
-    figures: dict[str, Any] = {"languages": list(lexicon.languages), "classes": classes}
+    figures: dict[str, Any] = {"languages": list(codes), "classes": classes}
     if sys.stdout.isatty() or json_to is not None:
-        show(
-            [lexicon_table(header, rows), f"{len(rows)} classes in {len(lexicon.languages)} languages"],
-            figures,
-            json_to,
-        )
+        show([lexicon_table(header, rows), f"{len(rows)} classes in {len(codes)} languages"], figures, json_to)
     else:
-        for line in (("class_key", "emoji", "category", *lexicon.languages), *rows):
+        for line in (("class_key", "emoji", "category", *codes), *rows):
             print("\t".join(line))
-    return False
-
-
-def _check(lexicon: Lexicon, json_to: JsonOption) -> bool:
-    """Whether all is well."""
-    from symile_m3.cli.output import show
-
-    clashes = lexicon.clashes()
-    missing = [
-        (key, language)
-        for key, row in zip(lexicon.class_keys, lexicon.names, strict=True)
-        for language, name in zip(lexicon.languages, row, strict=True)
-        if not name.strip()
-    ]
-    lines = [
-        f"{len(lexicon)} classes in {len(lexicon.languages)} languages: "
-        f"{len(clashes)} clashing names, {len(missing)} missing names",
-        *(str(clash) for clash in clashes),
-        *(f"no name for {key} in {language}" for key, language in missing),
-    ]
-    figures: dict[str, Any] = {
-        "languages": list(lexicon.languages),
-        "classes": len(lexicon),
-        "clashes": [{"name": clash.name, "uses": [list(use) for use in clash.uses]} for clash in clashes],
-        "missing": [list(pair) for pair in missing],
-    }
-    show(lines, figures, json_to)
-    return not clashes and not missing
 
 
 def picture(class_key: str) -> str:
@@ -116,3 +114,18 @@ def picture(class_key: str) -> str:
         return "".join(chr(int(part, 16)) for part in class_key.split("-"))
     except (ValueError, OverflowError):
         return ""
+
+
+lexicon_app = typer.Typer(
+    invoke_without_command=True,
+    help=paragraphs(lexicon),
+    epilog="Example: symile-m3 lexicon --langs en,el --category food",
+)
+lexicon_app.callback(help=paragraphs(lexicon), invoke_without_command=True)(lexicon)
+for _name, _function, _example in (
+    ("check", check_source, "symile-m3 lexicon check names.json --langs fr,ru,ro"),
+    ("translate", translate, "symile-m3 lexicon translate --langs fr,ru,ro --images folder:photos --output names.tsv"),
+    ("import", import_names, "symile-m3 lexicon import translations.json --output names.tsv"),
+    ("export", export_names, "symile-m3 lexicon export imagenet --langs 10 --output translations.json"),
+):
+    lexicon_app.command(_name, help=paragraphs(_function), epilog=f"Example: {_example}")(_function)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+
+def paragraphs(function: Callable[..., None]) -> str:
+    """The docstring without its line breaks, which Typer would keep."""
+    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(function.__doc__ or "").split("\n\n"))
 
 
 def probability(text: str) -> float:
@@ -73,6 +80,16 @@ WorkersOption = Annotated[
 
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Remove what is there first.", rich_help_panel="Output")
+]
+
+CorrectionsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--corrections",
+        metavar="FILE",
+        help="Names that take the place of those: class_key, language, name a line, or JSON.",
+        rich_help_panel="Sources",
+    ),
 ]
 
 JsonOption = Annotated[

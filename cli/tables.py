@@ -85,7 +85,7 @@ def accuracy_table(report: Mapping[str, Any]) -> Table:
 
 def language_table(report: Mapping[str, Any]) -> Table:
     """Top-1 by the language that is spoken."""
-    from symile_m3.languages import LANGUAGES
+    from symile_m3.languages import language_label
 
     results = report["results"]
     table = _table("Top-1 by spoken language")
@@ -94,8 +94,9 @@ def language_table(report: Mapping[str, Any]) -> Table:
         table.add_column(_title(name), justify="right", no_wrap=True)
     codes = sorted({code for result in results.values() for code in result.get("by_language", {})})
     for code in codes:
-        language = f"{code}  {LANGUAGES[code].name}" if code in LANGUAGES else code
-        table.add_row(language, *(_share(result.get("by_language", {}).get(code)) for result in results.values()))
+        table.add_row(
+            language_label(code), *(_share(result.get("by_language", {}).get(code)) for result in results.values())
+        )
     return table
 
 

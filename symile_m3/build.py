@@ -8,7 +8,7 @@ bytes are the same whatever was interrupted and however many workers there were.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from symile_m3.media import ClipPool, ImageOptions, ImagePool, SpeechOptions, po
 from symile_m3.mediastore import check_media, distinct_media, make_media, media_ids
 from symile_m3.place import Place, Shard
 from symile_m3.plan import SPLITS, Plan, PlanConfig
-from symile_m3.progress import NoProgress, Progress
+from symile_m3.progress import NoProgress, Progress, TasksOnly
 from symile_m3.shardjob import Media, describe
 from symile_m3.shards import DatasetIndex, RetryConfig, ShardInfo, shard_name
 from symile_m3.speech import open_clip_pool
@@ -72,13 +72,20 @@ def open_clips(config: PlanConfig, forbidden: Mapping[str, frozenset[str]] | Non
     return open_clip_pool(config.speech, options)
 
 
-def usable_lexicon(images: ImagePool, names: str, languages: Sequence[str], progress: Progress) -> Lexicon:
-    """The classes that have images and, in these languages, names that stand for nothing else.
+def usable_lexicon(images: ImagePool, config: PlanConfig, progress: Progress) -> Lexicon:
+    """The classes that have images and, in the dataset's languages, names that stand for nothing else.
 
     Raises:
         UsageError, LexiconError, SourceError: see `open_lexicon` and `ImagePool.classes`.
     """
-    lexicon = open_lexicon(names, languages, images)
+    lexicon = open_lexicon(
+        config.names,
+        config.languages,
+        images,
+        corrections=config.corrections,
+        drop_unnamed=config.drop_unnamed,
+        progress=progress,
+    )
     lexicon, clashes = lexicon.without_clashes()
     for clash in clashes:
         progress.say(f"dropped for its name: {clash}")
@@ -97,7 +104,7 @@ def choose_lexicon(config: PlanConfig, progress: Progress, images: ImagePool | N
         LexiconError, SourceError: see `usable_lexicon`.
     """
     images = images or open_images(config)
-    lexicon = usable_lexicon(images, config.names, config.languages, progress)
+    lexicon = usable_lexicon(images, config, progress)
     counts = images.classes()
     most = max((counts[key] for key in lexicon.class_keys), default=0)
     full = [key for key in lexicon.class_keys if counts[key] == most]
@@ -166,7 +173,7 @@ def build(
         # What cannot be built leaves the directory as it is.
         open_clips(config)
         images = open_images(config)
-        choose_lexicon(config, NoProgress(), images)
+        choose_lexicon(config, TasksOnly(progress), images)
     with place.at_work(work):
         if overwrite:
             place.clear()

@@ -10,7 +10,8 @@ from dataclasses import asdict
 
 from symile_m3.croissant import CROISSANT, croissant
 from symile_m3.exact import BEST_ACCURACIES, INFORMATION, ExactValues
-from symile_m3.languages import LANGUAGES, SETS
+from symile_m3.languages import SETS, language_name
+from symile_m3.lexicon import TABLES, builtin_lexicon
 from symile_m3.media import Medium
 from symile_m3.plan import SPLITS, Plan, PlanConfig
 from symile_m3.shards import MEMBERS, DatasetIndex, DatasetLayout, shard_name, write_text
@@ -70,7 +71,7 @@ def write_card(layout: DatasetLayout, plan: Plan, index: DatasetIndex) -> None:
 
 
 def build_command(config: PlanConfig) -> str:
-    """The command that builds the dataset of a configuration, but for the size of its shards."""
+    """The command that builds the dataset of a configuration."""
     size = next((str(n) for n, codes in SETS.items() if codes == config.languages), None)
     options = {
         "langs": size or ",".join(config.languages),
@@ -86,11 +87,12 @@ def build_command(config: PlanConfig) -> str:
         "text": config.text,
         "seed": config.seed,
     }
-    if config.images != "emoji":
-        options |= {"image-size": config.image_size, "crop": config.crop}
-    if config.images_per_class is not None:
-        options["images-per-class"] = config.images_per_class
-    return "symile-m3 build " + " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in options.items())
+    if config.shard_samples != 1000:
+        options["shard-samples"] = config.shard_samples
+    flags = " --drop-unnamed" if config.drop_unnamed else ""
+    return (
+        "symile-m3 build " + " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in options.items()) + flags
+    )
 
 
 def _options_of_sources(config: PlanConfig) -> dict[str, str | int | float]:
@@ -102,6 +104,8 @@ def _options_of_sources(config: PlanConfig) -> dict[str, str | int | float]:
         options["crop"] = config.crop
     if config.images_per_class is not None:
         options["images-per-class"] = config.images_per_class
+    if config.corrections:
+        options["corrections"] = config.corrections
     if config.clip_seconds != 10:
         options["clip-seconds"] = config.clip_seconds
     return options
@@ -156,8 +160,8 @@ def _header(config: PlanConfig, title: str) -> str:
 
 
 def _what(plan: Plan) -> str:
-    names = ", ".join(LANGUAGES[code].name if code in LANGUAGES else code for code in plan.lexicon.languages)
-    said = " What is said never names a class." if plan.config.speech == "espeak" else ""
+    names = ", ".join(map(language_name, plan.lexicon.languages))
+    said = " What is said never names a class." if plan.config.speech.rstrip(":") in ("espeak", "gtts") else ""
     return (
         f"Triples of an image, a clip of speech and a text, after the Symile-M3 of {_PAPER}.\n\n"
         f"The image shows one of {len(plan.lexicon)} classes. A voice speaks one of "
@@ -297,9 +301,39 @@ def _sources(plan: Plan) -> str:
             "The speech is Mozilla Common Voice's, recorded by volunteers and given to the public domain (CC0-1.0).\n"
             "Its terms ask whoever uses it not to try to find out who speaks."
         )
-    if plan.config.names == "builtin":
-        notes.append("The class names are Unicode CLDR's, under the Unicode licence (Unicode-3.0).")
+    if plan.config.speech.rstrip(":") == "gtts":
+        notes.append(
+            "The program is Google's text-to-speech, asked through gTTS. What it says are sentences made for\n"
+            "symile-m3 (MIT), and dates, places and amounts from Unicode CLDR (Unicode-3.0). The sound comes under\n"
+            "Google's terms of service, which do not say plainly whether it may be passed on: check them before\n"
+            "you publish this dataset. Most languages have one voice, in all splits; English and Spanish have\n"
+            "accents, each in one split."
+        )
+    notes.append(_names(plan))
     return "\n".join([*rows, "", "\n\n".join(notes)])
+
+
+def _names(plan: Plan) -> str:
+    """Where the names of the classes come from, and whose they are."""
+    spec, keys = plan.config.names, set(plan.lexicon.class_keys)
+    table = spec
+    if spec == "builtin":
+        table = next((table for table in TABLES if keys <= set(builtin_lexicon(table).class_keys)), "")
+    said = {
+        "": "The class names are built into symile-m3.",
+        "emoji": "The class names are Unicode CLDR's, under the Unicode licence (Unicode-3.0).",
+        "imagenet": (
+            "The class names were written for symile-m3 (MIT), after the glosses of WordNet, whose synsets are\n"
+            "the class keys."
+        ),
+    }.get(table)
+    if said is None and spec.startswith("file:"):
+        said = "The class names are those of a file of the builder's, under whatever terms it has."
+    elif said is None:
+        said = f"The class names are machine translations from English, by `{spec}`."
+    if plan.config.corrections:
+        said += "\nSome are corrected by hand, by a file of the builder's."
+    return said
 
 
 def _again(plan: Plan) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from symile_m3.errors import PlanError, UsageError
+from symile_m3.errors import PlanError, ServiceError, UsageError
 from symile_m3.parallel import Outcome, attempt_parallel, available_cpus
 
 T = TypeVar("T")
@@ -122,7 +122,7 @@ def settle(
 
     Failed tasks are tried again after all others. A plan or an argument that is wrong stays so and is not
     tried again. After many failures in a row with nothing made in between, as on a full disk, the rest is
-    not tried and has no outcome.
+    not tried and has no outcome; so it is at once when a web service has stopped answering.
 
     Args:
         retries: further attempts a task.
@@ -139,6 +139,9 @@ def settle(
                 continue
             with contextlib.closing(engine.attempt(function, chosen, apart=apart)) as outcomes:
                 for outcome in outcomes:
+                    if isinstance(outcome.error, ServiceError):
+                        yield outcome
+                        return
                     in_a_row = 0 if outcome.error is None else in_a_row + 1
                     if outcome.error is None or isinstance(outcome.error, PlanError | UsageError):
                         yield outcome

@@ -4,7 +4,8 @@
     ├── UsageError                  an argument out of range or unknown; the CLI exits 2
     ├── LexiconError                names missing, clashing, or not to be had
     ├── SourceError                 an image, clip or translation that a source cannot give as asked
-    │   └── UnusableError           one image or clip, which a build leaves out and counts
+    │   ├── UnusableError           one image or clip, which a build leaves out and counts
+    │   └── ServiceError            a web service that has stopped answering; nothing else is tried
     ├── PlanError                   a dataset on disk belongs to another plan
     ├── BuildError                  shards could not be made; the others have been
     ├── NotBuiltError               a dataset or run that must exist first does not
@@ -27,6 +28,7 @@ __all__ = [
     "MissingDependencyError",
     "NotBuiltError",
     "PlanError",
+    "ServiceError",
     "ShardError",
     "SourceError",
     "SymileM3Error",
@@ -51,6 +53,10 @@ class SourceError(SymileM3Error):
 class UnusableError(SourceError):
     """One image or clip is not what it should be, such as a file that is no image, and will never be. A build leaves it
     out, counts it, and goes on as long as they are few."""
+
+
+class ServiceError(SourceError):
+    """A web service has stopped answering: work that needs it stops at once, and can go on later."""
 
 
 class PlanError(SymileM3Error):

@@ -40,6 +40,9 @@ class PlanConfig:
         words: words a text, target included; at most the number of languages for disjoint text.
         classes: how many classes to draw.
         images, speech, names: source specs.
+        corrections: a file of names that take the place of those of `names`; empty for none. Like a file of names it
+            is read when the plan is made, which keeps what was in it.
+        drop_unnamed: whether classes without a name in one of the languages are left out; else they are an error.
         clips: distinct clips a language that a synthesiser makes for train, val and test; sources with
             recordings of their own take what is there.
         image_size: length of the shorter side of images in pixels, for sources of photographs.
@@ -60,6 +63,8 @@ class PlanConfig:
     images: str = "emoji"
     speech: str = "espeak"
     names: str = "builtin"
+    corrections: str = ""
+    drop_unnamed: bool = False
     clips: tuple[int, int, int] = (480, 40, 60)
     image_size: int = 224
     crop: str = "centre"

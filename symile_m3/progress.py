@@ -27,6 +27,19 @@ class Progress(Protocol):
         ...
 
 
+class TasksOnly:
+    """Shows tasks and says nothing: for what is done once more, later."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def task(self, label: str, total: int, unit: str, done: int = 0) -> AbstractContextManager[Task]:
+        return self._progress.task(label, total, unit, done)
+
+    def say(self, line: str) -> None:
+        return
+
+
 class _Silent:
     def advance(self, count: int = 1, note: str = "") -> None:
         return

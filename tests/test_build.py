@@ -351,4 +351,4 @@ def test_classes_are_usable_ones() -> None:
     lexicon = choose_lexicon(config, progress)
     assert len(lexicon) == 400
     assert lexicon.clashes() == []
-    assert len(usable_lexicon(open_images(config), "builtin", ("ja", "zh"), progress)) >= 500
+    assert len(usable_lexicon(open_images(config), config, progress)) >= 500

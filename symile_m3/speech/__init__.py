@@ -10,6 +10,7 @@ __all__ = ["SOURCES", "EspeakPool", "open_clip_pool"]
 
 SOURCES = {
     "espeak": "symile_m3.speech.espeak:open_espeak",
+    "gtts": "symile_m3.speech.gtts:open_gtts",
     "recordings": "symile_m3.speech.recordings:open_recordings",
     "common-voice": "symile_m3.speech.common_voice:open_common_voice",
 }

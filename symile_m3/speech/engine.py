@@ -31,6 +31,8 @@ _RANDOM_SEED = 1
 _RATE, _VOLUME, _PITCH, _RANGE, _PUNCTUATION, _CAPITALS, _WORD_GAP = range(1, 8)
 _VOLUME_PERCENT = 60  # of espeak-ng's default, which drives its louder voices into clipping
 
+_CRASHING = frozenset({"kl"})  # voices that end the process
+
 _SAMPLES_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 _lock = threading.Lock()  # the library's state is global: one utterance at a time in a process
@@ -65,6 +67,26 @@ def variants() -> tuple[str, ...]:
         MissingDependencyError: `espeakng-loader` is not installed.
     """
     return tuple(sorted(path.name for path in (_installed()[1] / "voices" / "!v").iterdir()))
+
+
+@functools.cache
+def language_voices() -> dict[str, str]:
+    """Code of a language, in lower case -> identifier of the voice that speaks it best.
+
+    Raises:
+        MissingDependencyError: `espeakng-loader` is not installed.
+    """
+    data = _installed()[1]
+    found: dict[str, tuple[int, str]] = {}
+    for path in sorted(path for path in (data / "lang").rglob("*") if path.is_file()):
+        lines = [line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+        dictionary = next((line[1] for line in lines if line[:1] == ["dictionary"]), path.name.partition("-")[0])
+        if path.name in _CRASHING or not (data / f"{dictionary}_dict").is_file():  # without one it cannot read
+            continue
+        for _, code, *rest in (line for line in lines if line[:1] == ["language"]):
+            rank = (int(rest[0]) if rest and rest[0].isdecimal() else 5, path.name)  # espeak-ng's own default
+            found[code.lower()] = min(found.get(code.lower(), rank), rank)
+    return {code: voice for code, (_, voice) in found.items()}
 
 
 def synthesize(

@@ -2,52 +2,44 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
-
-import numpy as np
 
 from symile_m3.errors import SourceError, UsageError
-from symile_m3.languages import LANGUAGES
+from symile_m3.languages import LANGUAGES, find_language
 from symile_m3.media import Recipe, SpeechOptions
 from symile_m3.speech.clip import encode_clip
-from symile_m3.speech.engine import synthesize
+from symile_m3.speech.engine import phonemes, synthesize
 from symile_m3.speech.forbidden import NameFilter
-from symile_m3.speech.phrases import phrases
-from symile_m3.speech.sentences import SHIPPED, Sentence, load_sentences
+from symile_m3.speech.texts import (
+    KINDS,
+    SPLITS,
+    Text,
+    allowed_sentences,
+    deck,
+    draws,
+    phrases_by_split,
+    sentences_by_split,
+)
 from symile_m3.speech.voices import SEXES, VOICES
 
-_Card = TypeVar("_Card")
-
-_SPLITS = ("train", "val", "test")
-_SENTENCES_OF = {"val": 0.125, "test": 0.125}  # shares of the sentences; the rest are for training
 _RATES_WPM = (120, 160)  # from, to; faster, the shortest sentences would last less than a second
 _PITCHES = (30, 70)
 _MAX_DRAWS = 1000  # of rate and pitch for a clip that no other clip of its language equals
-_KINDS = ("sentence", "phrase", "sentence", "phrase", "sentence")  # in turn: 60% sentences
 
 # What is heard is the text: espeak-ng's licence (GPL-3.0) covers the program, not what it says. The
 # sentences are this project's; the phrases are CLDR's data, under the Unicode licence.
 _LICENCES = {"sentence": "MIT", "phrase": "Unicode-3.0"}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Text:
-    """What a clip says."""
-
-    id: str
-    kind: str
-    written: str
-    spoken: str
-
-
 @dataclass(frozen=True, kw_only=True)
 class EspeakPool:
     """Clips by espeak-ng, of the same make-up in every language.
+
+    The sentences are there in ten languages. Where one is asked for that is not of those, every language says phrases
+    only, so that the make-up stays the same.
 
     No voice and no text is in two splits: voices and sentences are divided the same way for all
     languages, and phrases are all different. Voice, rate and pitch are drawn in the same way for every
@@ -71,7 +63,7 @@ class EspeakPool:
     sentences: Path | None = None
 
     def __post_init__(self) -> None:
-        for split in _SPLITS:
+        for split in SPLITS:
             if self._count(split) < 1:
                 raise UsageError(f"espeak clips: {split} must be at least 1, not {self._count(split)}")
 
@@ -86,12 +78,17 @@ class EspeakPool:
         Raises:
             SourceError: the forbidden names leave too little to say, or the counts ask for more clips than
                 there are different ones.
-            UsageError: a language is unknown.
+            UsageError: a language is unknown, or espeak-ng has no voice for it.
         """
         for language in groups:
-            if language not in LANGUAGES:
-                raise UsageError(f"no speech in {language!r}; known: {', '.join(LANGUAGES)}")
-        return [recipe for language in groups for recipe in self._of_language(language)]
+            if not find_language(language).espeak:
+                name = find_language(language).name
+                raise UsageError(
+                    f"--speech espeak: espeak-ng has no voice for {language} ({name}); leave it out, or give "
+                    "recordings: --speech recordings:DIR or common-voice:DIR"
+                )
+        kinds = KINDS if set(groups) <= set(LANGUAGES) else ("phrase",)
+        return [recipe for language in groups for recipe in self._of_language(language, kinds)]
 
     def make(self, recipe: Recipe) -> bytes:
         """The clip as FLAC: 16 kHz, mono, 16 bit.
@@ -104,7 +101,7 @@ class EspeakPool:
         try:
             samples, rate_hz = synthesize(
                 attributes["spoken"],
-                voice=LANGUAGES[recipe.group].espeak,
+                voice=find_language(recipe.group).espeak,
                 variant=attributes["voice"].removeprefix("default"),
                 rate_wpm=int(attributes["rate_wpm"]),
                 pitch=int(attributes["pitch"]),
@@ -116,19 +113,19 @@ class EspeakPool:
     def _count(self, split: str) -> int:
         return {"train": self.train, "val": self.val, "test": self.test}[split]
 
-    def _of_language(self, language: str) -> Iterator[Recipe]:
-        """The recipes of one language."""
-        texts = self._texts(language)
+    def _of_language(self, language: str, kinds: Sequence[str]) -> Iterator[Recipe]:
+        """The recipes of one language, whose clips say texts of these kinds in turn."""
+        texts = self._texts(language, kinds)
         made: set[tuple[str, ...]] = set()
-        for split in _SPLITS:
+        for split in SPLITS:
             voices: dict[str, Iterator[str]] = {}
             for sex in SEXES:
                 variants = [voice.variant for voice in VOICES if (voice.split, voice.sex) == (split, sex)]
-                voices[sex] = self._deck(variants, "voice", language, split, sex)
+                voices[sex] = deck(variants, self.seed, "voice", language, split, sex)
             for i in range(self._count(split)):
-                text = next(texts[split, _KINDS[i % len(_KINDS)]])
+                text = next(texts[split, kinds[i % len(kinds)]])
                 voice = next(voices[SEXES[i % 2]]) or "default"
-                rng = self._rng("prosody", language, split, i)
+                rng = draws(self.seed, "prosody", language, split, i)
                 for _ in range(_MAX_DRAWS):
                     rate_wpm = str(rng.integers(*_RATES_WPM, endpoint=True))
                     pitch = str(rng.integers(*_PITCHES, endpoint=True))
@@ -155,57 +152,24 @@ class EspeakPool:
                     },
                 )
 
-    def _texts(self, language: str) -> dict[tuple[str, str], Iterator[_Text]]:
+    def _texts(self, language: str, kinds: Sequence[str]) -> dict[tuple[str, str], Iterator[Text]]:
         """(split, kind) -> texts to say, endless for sentences, enough for phrases."""
         forbidden = self.forbidden.get(language, frozenset())
         names = NameFilter(language, forbidden)
-        texts: dict[tuple[str, str], Iterator[_Text]] = {}
-        for split, members in self._sentences_by_split().items():
-            allowed = [
-                _Text(id=s.id, kind="sentence", written=s.written[language], spoken=s.spoken[language])
-                for s in members
-                if not names.finds(s.written[language]) and not names.finds(s.spoken[language])
-            ]
-            if not allowed:
-                raise SourceError(f"{split}: every sentence in {language!r} names a class")
-            texts[split, "sentence"] = self._deck(allowed, "sentence", language, split)
-        needed = {
-            split: sum(_KINDS[i % len(_KINDS)] == "phrase" for i in range(self._count(split))) for split in _SPLITS
-        }
-        stream = iter(
-            [
-                _Text(id=p.id, kind="phrase", written=p.written, spoken=p.spoken)
-                for p in phrases(language, seed=self.seed, count=sum(needed.values()), forbidden=forbidden)
-            ]
-        )
-        for split in _SPLITS:
-            texts[split, "phrase"] = iter(list(itertools.islice(stream, needed[split])))
+        texts: dict[tuple[str, str], Iterator[Text]] = {}
+        for split, members in sentences_by_split(self.seed, self.sentences).items() if "sentence" in kinds else ():
+            allowed = allowed_sentences(language, split, members, names)
+            texts[split, "sentence"] = deck(allowed, self.seed, "sentence", language, split)
+        needed = {split: sum(kinds[i % len(kinds)] == "phrase" for i in range(self._count(split))) for split in SPLITS}
+        chosen = phrases_by_split(language, self.seed, needed, forbidden, partial(_stays_in, language))
+        for split, members_of in chosen.items():
+            texts[split, "phrase"] = iter(members_of)
         return texts
 
-    def _sentences_by_split(self) -> dict[str, list[Sentence]]:
-        """The sentences of each split, the same for every language."""
-        table = self.sentences or SHIPPED
-        known = load_sentences(table)
-        order = [known[int(index)] for index in self._rng("split").permutation(len(known))]
-        n_val, n_test = (max(1, round(len(known) * _SENTENCES_OF[split])) for split in ("val", "test"))
-        if len(known) < n_val + n_test + 1:
-            raise SourceError(f"{table}: {len(known)} sentences are too few for three splits")
-        return {
-            "val": order[:n_val],
-            "test": order[n_val : n_val + n_test],
-            "train": order[n_val + n_test :],
-        }
 
-    def _deck(self, cards: Sequence[_Card], *key: object) -> Iterator[_Card]:
-        """Cards without end: all of them shuffled, then again, so that each comes up equally often."""
-        for turn in itertools.count():
-            for index in self._rng(*key, turn).permutation(len(cards)):
-                yield cards[int(index)]
-
-    def _rng(self, *key: object) -> np.random.Generator:
-        """A counter-based generator of its own for each key."""
-        digest = hashlib.sha256("/".join(map(str, (self.seed, *key))).encode()).digest()
-        return np.random.Generator(np.random.Philox(key=np.frombuffer(digest[:16], np.uint64)))
+def _stays_in(language: str, text: str) -> bool:
+    """Whether espeak-ng reads no word as English; of the ten languages the phrases are known to be read well."""
+    return language in LANGUAGES or "(" not in phonemes(text, voice=find_language(language).espeak)
 
 
 def open_espeak(argument: str, options: SpeechOptions) -> EspeakPool:

@@ -7,12 +7,14 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-# Written without spaces, or with particles joined to the noun: a name is looked for anywhere in the text.
-_JOINED = frozenset({"ja", "ko", "th", "zh"})
+from symile_m3.languages import find_language
+
+# Scripts written without spaces, or with particles joined to the noun: a name is looked for anywhere in the text.
+_JOINED = frozenset({"Jpan", "Kore", "Thai", "Hans", "Hant", "Khmr", "Laoo", "Mymr", "Tibt"})
 # Of a name this long, a word that starts with it is an inflected form.
 _STEM_LETTERS = 4
-# Where an inflected form may replace the last letter of the name: золото, золота.
-_LAST_LETTER_CHANGES = frozenset({"el", "uk"})
+# Where no inflected form replaces the last letter of the name, as in золото, золота; what is not known may.
+_LAST_LETTER_STAYS = frozenset({"ar", "en", "hi", "te"})
 _ARABIC_PREFIXES = ("وال", "بال", "كال", "فال", "لل", "ال", "و", "ب", "ل", "ف", "ك")
 
 
@@ -27,16 +29,17 @@ class _Name:
 class NameFilter:
     """Finds forbidden names in texts of one language.
 
-    Case and compatibility forms do not matter. In Japanese, Korean, Thai and Chinese a name is found
+    Case and compatibility forms do not matter. In Japanese, Korean, Thai, Chinese and the like a name is found
     anywhere in the text; one of a single character only where it stands alone, else the 月 of every
     date would name the moon. In the other languages words are compared: an English name may be in the
-    plural, the last word of another name of four letters or more may carry an ending (in Greek and
-    Ukrainian in place of its last letter, if four remain), and an Arabic word may carry an article or
-    a conjunction. It rather forbids too much than too little.
+    plural, the last word of another name of four letters or more may carry an ending (in place of
+    its last letter, too, if four remain; not so in Arabic, Hindi and Telugu), and an Arabic word may carry an
+    article or a conjunction. It rather forbids too much than too little.
     """
 
     def __init__(self, language: str, names: Iterable[str]) -> None:
         self._language = language
+        self._joined = find_language(language).script in _JOINED
         split = [words for name in sorted(names) if (words := _words(name))]
         joined = ["".join(words) for words in split]
         self._alone = frozenset(name for name in joined if len(name) == 1)
@@ -55,7 +58,7 @@ class NameFilter:
     def finds(self, text: str) -> bool:
         """Whether `text` contains one of the names."""
         words = _words(text)
-        if self._language in _JOINED:
+        if self._joined:
             return not self._alone.isdisjoint(words) or bool(self._anywhere.search("".join(words)))
         forms = [self._forms(word) for word in words]
         return any(
@@ -71,7 +74,7 @@ class NameFilter:
         if self._language == "en":
             parts[-1] |= {words[-1] + ending for ending in ("s", "es")}
         else:
-            cut = -1 if self._language in _LAST_LETTER_CHANGES else None
+            cut = None if self._language in _LAST_LETTER_STAYS else -1
             stems = tuple(
                 sorted(
                     word[:cut] if len(word) > _STEM_LETTERS else word

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,7 @@ from babel.units import format_unit
 
 from symile_m3.errors import SourceError
 from symile_m3.languages import LANGUAGES
+from symile_m3.letters import cldr_locale, in_script, is_letter, script_of
 from symile_m3.speech.forbidden import NameFilter
 from symile_m3.speech.kana import date_in_kana, is_kana, number_in_kana
 
@@ -38,6 +39,7 @@ _SEPARATORS = {"ar": "، ", "ja": "、", "th": " ", "zh": "，"}
 _ALLOWED_MARKS = frozenset(" ,،、，'’-\u200c\u200d")  # the last two shape letters in Indic scripts
 # espeak-ng 1.52 has no Chinese reading of these and speaks English instead.
 _UNREAD = frozenset("匈")
+_NO_MONTH = re.compile(r"\bM\d\d")  # how CLDR writes a month that has no name
 _MAX_TRIES = 200  # a phrase; more means that the forbidden names leave nothing to say
 
 
@@ -56,7 +58,14 @@ class Phrase:
     spoken: str
 
 
-def phrases(language: str, *, seed: int, count: int, forbidden: Iterable[str] = ()) -> list[Phrase]:
+def phrases(
+    language: str,
+    *,
+    seed: int,
+    count: int,
+    forbidden: Iterable[str] = (),
+    accept: Callable[[str], bool] = lambda _: True,
+) -> list[Phrase]:
     """The first `count` phrases of a language's stream; no two have the same text.
 
     Args:
@@ -64,17 +73,26 @@ def phrases(language: str, *, seed: int, count: int, forbidden: Iterable[str] = 
         seed: of the stream.
         count: how many.
         forbidden: names that no phrase may contain; phrases that do are passed over.
+        accept: whether a phrase can be spoken; those that cannot are passed over.
 
     Raises:
-        SourceError: the forbidden names leave too little to say.
+        SourceError: the forbidden names leave too little to say, or CLDR knows too little of the language.
     """
+    if not _has_words(language, _places) and _NO_MONTH.search(
+        format_date(_FIRST_DAY, "full", locale=cldr_locale(language))
+    ):
+        raise SourceError(
+            f"language {language!r}: CLDR has too few names of months, countries, currencies and measures for phrases; "
+            "give recordings: --speech recordings:DIR or common-voice:DIR"
+        )
     names = NameFilter(language, forbidden)
     found: dict[str, Phrase] = {}
     position = since = 0
     while len(found) < count:
         phrase = phrase_at(language, seed=seed, position=position)
         position, since = position + 1, since + 1
-        if phrase.written not in found and not names.finds(phrase.written) and not names.finds(phrase.spoken):
+        named = names.finds(phrase.written) or names.finds(phrase.spoken)
+        if phrase.written not in found and not named and accept(phrase.spoken):
             found[phrase.written] = phrase
             since = 0
         if since >= _MAX_TRIES:
@@ -90,6 +108,8 @@ def phrase_at(language: str, *, seed: int, position: int) -> Phrase:
     key = hashlib.sha256(f"phrase/{seed}/{language}/{position}".encode()).digest()
     rng = np.random.Generator(np.random.Philox(key=np.frombuffer(key[:16], np.uint64)))
     kind = (_date, _places, _places, _amount_and_measure)[int(rng.integers(4))]
+    if language not in LANGUAGES and not _has_words(language, kind):
+        kind = _date
     written, spoken = kind(language, rng)
     return Phrase(id=f"p{position:05d}", written=written, spoken=spoken)
 
@@ -97,8 +117,9 @@ def phrase_at(language: str, *, seed: int, position: int) -> Phrase:
 def _date(language: str, rng: np.random.Generator) -> tuple[str, str]:
     """A day with its weekday, without the abbreviated era or `year` that some languages write."""
     day = _FIRST_DAY + datetime.timedelta(days=int(rng.integers(_DAYS)))
-    full = _plain_spaces(format_date(day, "full", locale=LANGUAGES[language].babel))
-    written = " ".join(word for word in full.split() if "." not in word)
+    full = _plain_spaces(format_date(day, "full", locale=cldr_locale(language)))
+    ordinals = language not in LANGUAGES  # `3. Januar`; the ten have none
+    written = " ".join(word for word in full.split() if "." not in word or (ordinals and word[0].isdigit()))
     return written, date_in_kana(day) if language == "ja" else written
 
 
@@ -106,13 +127,13 @@ def _places(language: str, rng: np.random.Generator) -> tuple[str, str]:
     """Three countries or territories, as a list."""
     known = _territories(language)
     chosen = [known[int(index)] for index in rng.choice(len(known), 3, replace=False)]
-    written = _plain_spaces(format_list(chosen, locale=LANGUAGES[language].babel))
+    written = _plain_spaces(format_list(chosen, locale=cldr_locale(language)))
     return written, "、".join(chosen) if language == "ja" else written
 
 
 def _amount_and_measure(language: str, rng: np.random.Generator) -> tuple[str, str]:
     """An amount of money and a measure; each alone is too short for a clip."""
-    locale = LANGUAGES[language].babel
+    locale = cldr_locale(language)
     currencies, units = _currencies(language), _units(language)
     amount, measure = int(rng.integers(11, 10_000)), int(rng.integers(11, 1_000))
     currency = currencies[int(rng.integers(len(currencies)))]
@@ -131,10 +152,17 @@ def _amount_and_measure(language: str, rng: np.random.Generator) -> tuple[str, s
     return separator.join(parts), separator.join(re.sub(" +", " ", part) for part in spoken)
 
 
+def _has_words(language: str, kind: object) -> bool:
+    """Whether CLDR knows enough for a kind of phrase in a language beyond the ten."""
+    if kind is _places:
+        return len(_territories(language)) >= 3
+    return kind is _date or bool(_currencies(language) and _units(language))
+
+
 @functools.cache
 def _territories(language: str) -> tuple[str, ...]:
     """Names of countries and territories that can be read aloud."""
-    locale = Locale.parse(LANGUAGES[language].babel)
+    locale = Locale.parse(cldr_locale(language))
     names = (
         locale.territories[code] for code in sorted(locale.territories) if len(code) == 2 and code not in _NOT_COUNTRIES
     )
@@ -144,7 +172,7 @@ def _territories(language: str) -> tuple[str, ...]:
 @functools.cache
 def _currencies(language: str) -> tuple[str, ...]:
     """Codes of today's currencies whose name can be read aloud in full."""
-    locale = LANGUAGES[language].babel
+    locale = cldr_locale(language)
     today = {
         currency
         for territory in map(str, Locale.parse(locale).territories)
@@ -166,8 +194,9 @@ def _units(language: str) -> tuple[tuple[str, _Length], ...]:
     found = []
     for unit in _UNITS:
         for length in lengths:
-            text = format_unit(27, unit, length=length, locale=LANGUAGES[language].babel)
-            if _readable(language, _without_number(text)):
+            text = format_unit(27, unit, length=length, locale=cldr_locale(language))
+            # Where CLDR has no name of a unit, Babel gives its key.
+            if unit not in text and _readable(language, _without_number(text)):
                 found.append((unit, length))
                 break
     return tuple(found)
@@ -197,6 +226,13 @@ def _readable(language: str, text: str) -> bool:
         return False
     if language == "ja":
         return is_kana(text)
+    if language not in LANGUAGES:
+        script = script_of(language)
+        return all(
+            character in _ALLOWED_MARKS
+            or (in_script(character, script) if is_letter(character) else unicodedata.category(character)[0] in "LM")
+            for character in text
+        )
     return _UNREAD.isdisjoint(text) and all(
         character in _ALLOWED_MARKS
         or (unicodedata.category(character)[0] in "LM" and (language == "en") == _latin(character))

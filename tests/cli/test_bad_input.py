@@ -14,7 +14,7 @@ from script import SCRIPT, TINY, environment, error_of, symile_m3
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("build", "--langs", "en,xx"), ("'xx'", "known: ar, el")),
+        (("build", "--langs", "en,xx"), ("'xx'", "codes such as ar, el")),
         (("build", "--langs", "7"), ("--langs 7", "10, 5, 2")),
         (("build", "--langs", "en"), ("at least two languages",)),
         (("build", "--langs", "en,el,en"), ("twice",)),

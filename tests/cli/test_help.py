@@ -36,7 +36,8 @@ def test_without_arguments_shows_help() -> None:
 
 
 def test_commands_are_those_tested_here() -> None:
-    assert sorted(info.name or "" for info in app.registered_commands) == sorted(COMMANDS)
+    found = [*app.registered_commands, *app.registered_groups]
+    assert sorted(info.name or "" for info in found) == sorted(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -54,6 +55,18 @@ def test_every_option_has_help(command: str) -> None:
 
     group = get_command(app)
     parameters = group.commands[command].params  # type: ignore[attr-defined]
+    assert [parameter.name for parameter in parameters if not getattr(parameter, "help", "")] == []
+
+
+@pytest.mark.parametrize("command", ["check", "translate", "import", "export"])
+def test_help_of_the_commands_of_lexicon(command: str) -> None:
+    from typer.main import get_command
+
+    result = symile_m3("lexicon", command, "--help")
+    assert result.returncode == 0
+    assert " ".join(result.stdout.partition("Example:")[2].split()).startswith(f"symile-m3 lexicon {command} ")
+    group = get_command(app).commands["lexicon"]  # type: ignore[attr-defined]
+    parameters = group.commands[command].params
     assert [parameter.name for parameter in parameters if not getattr(parameter, "help", "")] == []
 
 
