@@ -106,9 +106,14 @@ class GttsPool:
         attributes = recipe.attributes
         try:
             samples, rate_hz = self._spoken(attributes["text"], attributes["engine_language"], attributes["accent"])
-            return encode_clip(samples, rate_hz, language=recipe.group, text=attributes["text"])
         except ServiceError:
             raise
+        except SourceError as error:
+            raise SourceError(
+                f"clip {recipe.name}: {error}; everything else is kept: run the same command again"
+            ) from error
+        try:
+            return encode_clip(samples, rate_hz, language=recipe.group, text=attributes["text"])
         except SourceError as error:
             raise SourceError(f"clip {recipe.name}: {error}") from error
 

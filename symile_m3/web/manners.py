@@ -41,7 +41,7 @@ class Manners:
             waited for; `$SYMILE_M3_WEB_PATIENCE`.
         first_pause_s: after the first failure of a request.
         failures: in a row, before giving up; those that were under way at the same time count as one.
-        attempts: of one request, where others succeed.
+        attempts: of one request, where others succeed meanwhile or what has come back may be due to what was asked.
 
     Raises:
         UsageError: a value is out of range.
@@ -105,7 +105,8 @@ class Gate:
     answers: Answers
     manners: Manners
     since: float
-    _started: float = 0.0
+    _started: float = 0.0  # the last attempt
+    _first: float = 0.0  # the first one
 
     def turn(self) -> None:
         """Wait until a request may be made, and take the turn.
@@ -127,6 +128,7 @@ class Gate:
                     pause_s = self.manners.pause_s(state["failures"]) if state["failures"] > 1 else 0.0
                     state["next"] = now + min(max(1 / self.manners.rate, pause_s), self._longest_s)
                     self._started = now
+                    self._first = self._first or now
                     return
             time.sleep(min(wait_s, _LOOK_S))
 
@@ -156,8 +158,8 @@ class Gate:
             end = state["first"] + self.manners.patience_s if state["failures"] else math.inf
         return max(0.1, min(self.manners.timeout_s, end - time.time()))
 
-    def failed(self, reason: str, *, wait_s: float = 0.0, for_good: bool = False) -> None:
-        """Say that the request has failed.
+    def failed(self, reason: str, *, wait_s: float = 0.0, for_good: bool = False) -> bool:
+        """Say that the request has failed; whether another one has been answered since it was first made.
 
         Args:
             reason: why, in a few words.
@@ -184,11 +186,13 @@ class Gate:
             if state["failures"] >= self.manners.failures:
                 self._give_up_after(state, now)
             self._give_up_if_late(state, now)
+            return bool(state["heard"] > self._first)
 
     def succeeded(self) -> None:
         """Say that the request has been answered."""
         with self._state() as state:
             state["failures"] = 0
+            state["heard"] = time.time()
 
     def _give_up_if_late(self, state: dict[str, Any], until: float) -> None:
         """Give up if the service has been failing for too long at that time."""
@@ -241,6 +245,7 @@ def _parsed(content: bytes) -> dict[str, Any]:
         "until": 0.0,  # until when the service asks to wait
         "failures": 0,  # in a row, those that were under way together counted once
         "first": 0.0,  # when the first of them began
+        "heard": 0.0,  # when a request was last answered
         "round": 0.0,  # when the last of them was counted
         "reason": "",  # of the last of them
         "given_up": 0.0,

@@ -65,8 +65,9 @@ class Service:
                 with lent(client, gate):
                     answer = request()
             except BadAnswerError as error:
-                gate.failed(error.reason, wait_s=error.wait_s, for_good=error.for_good)
-                if not error.again or attempt >= self.manners.attempts:
+                others_heard = gate.failed(error.reason, wait_s=error.wait_s, for_good=error.for_good)
+                enough = attempt >= self.manners.attempts and (others_heard or not error.any_request)
+                if enough or not error.again:
                     times = f", asked {attempt} times" if attempt > 1 else ""
                     raise SourceError(f"{self.title}: {error.reason}{times}") from error
                 rest_s = max(self.manners.pause_s(attempt), error.wait_s)

@@ -26,6 +26,7 @@ _MAX_BYTES = 32 << 20  # of an answer
 _CHUNK_BYTES = 1 << 16
 _LONGEST_REASON = 200
 _AGAIN = {408, 425, 429}  # and every 5xx
+_BUSY = {429, 502, 503, 504}
 _lending = threading.RLock()
 
 
@@ -36,14 +37,24 @@ class BadAnswerError(Exception):
         reason: why, in a few words.
         wait_s: how long the service asks to wait.
         again: whether the same request may succeed later.
+        any_request: whether it has nothing to do with what was asked: others would have failed too.
         for_good: whether no request to the service can succeed.
     """
 
-    def __init__(self, reason: str, *, wait_s: float = 0.0, again: bool = True, for_good: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        wait_s: float = 0.0,
+        again: bool = True,
+        any_request: bool = False,
+        for_good: bool = False,
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.wait_s = wait_s
         self.again = again
+        self.any_request = any_request
         self.for_good = for_good
 
 
@@ -79,11 +90,11 @@ class PoliteSession(requests.Session):
         except (requests.exceptions.SSLError, SSLError) as error:
             untrusted = isinstance(_innermost(error), ssl.SSLCertVerificationError)
             why = "no trusted connection" if untrusted else "no connection"
-            raise BadAnswerError(f"{why}: {_words(error)}", for_good=untrusted) from error
+            raise BadAnswerError(f"{why}: {_words(error)}", any_request=True, for_good=untrusted) from error
         except (requests.exceptions.Timeout, TimeoutError, ReadTimeoutError) as error:
-            raise BadAnswerError(f"no answer within {allowed_s:g} s") from error
+            raise BadAnswerError(f"no answer within {allowed_s:g} s", any_request=True) from error
         except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
-            raise BadAnswerError(f"no connection: {_words(error)}") from error
+            raise BadAnswerError(f"no connection: {_words(error)}", any_request=True) from error
         except HTTPError as error:
             raise BadAnswerError(f"a broken answer: {_words(error)}") from error
         except requests.exceptions.RequestException as error:
@@ -94,6 +105,7 @@ class PoliteSession(requests.Session):
                 f"HTTP {status} {response.reason or ''}".strip(),
                 wait_s=_retry_after_s(response.headers.get("Retry-After")),
                 again=status >= 500 or status in _AGAIN,
+                any_request=status in _BUSY,
             )
         return response
 
