@@ -11,7 +11,7 @@ import pytest
 
 from symile_m3.lexicon import parse_names
 
-TEXT = (Path(__file__).parents[1] / "docs" / "SOURCES-names.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[1] / "docs" / "sources" / "names.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:

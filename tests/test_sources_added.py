@@ -20,7 +20,7 @@ from symile_m3.media import ImageOptions, SpeechOptions
 from symile_m3.sources import find_source
 from symile_m3.speech import open_clip_pool
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "SOURCES-own.md"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "sources" / "own.md"
 COMMAND = re.compile(r"^\$ symile-m3 (.+)$", re.MULTILINE)
 
 
