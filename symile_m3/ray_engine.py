@@ -147,7 +147,10 @@ def open_ray(workers: int | None) -> Iterator[RayEngine]:
             where = (
                 f"the cluster at RAY_ADDRESS={address} cannot be reached" if address else "it cannot be started here"
             )
-            raise SymileM3Error(f"--engine ray: {where} ({_line(error)}); check it, or use --engine local") from error
+            token = ", set RAY_AUTH_MODE=token if it asks for one" if address else ""
+            raise SymileM3Error(
+                f"--engine ray: {where} ({_line(error)}); check it{token}, or use --engine local"
+            ) from error
     try:
         cpus = int(ray.cluster_resources().get("CPU", 1))
         yield RayEngine(workers or max(1, cpus))

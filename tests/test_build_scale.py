@@ -174,6 +174,7 @@ def test_ray_reports_failures_and_dead_processes(ray_here: Engine, tmp_path: Pat
 
 @pytest.mark.slow
 def test_a_given_cluster_is_used_and_left_running(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # else it depends on what Ray finds in the home directory
     code = "import ray; print(ray.init(address='local', num_cpus=2, include_dashboard=False)['address']); input()"
     head = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -193,7 +194,8 @@ def test_a_given_cluster_is_used_and_left_running(whole: Path, tmp_path: Path, m
 
 
 @pytest.mark.slow
-def test_machines_that_do_not_see_the_directory_are_named(tmp_path: Path) -> None:
+def test_machines_that_do_not_see_the_directory_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     script = (
         "import os, sys; from pathlib import Path; from ray.cluster_utils import Cluster\n"
         "from symile_m3.ray_engine import open_ray\n"
