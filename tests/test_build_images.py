@@ -95,7 +95,8 @@ def test_a_folder_becomes_a_dataset_and_what_is_no_use_is_counted(built: tuple[P
     assert (photos / record["image_attributes"]["file"]).is_file()
     card = (root / "README.md").read_text()
     assert "| images | folder:photos | CC0 | 38 |" in card
-    assert "--image-size 40 " in card and "--shard-samples 20\n" in card
+    assert "--image-size 40 " in card
+    assert "--shard-samples 20\n" in card
 
 
 def test_workers_and_interruptions_change_nothing(
