@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from symile_m3.engines import Engine, WorkConfig, open_engine, settle
@@ -290,14 +291,12 @@ def _plan_and_media(
     """The plan, made if it is not there, and the media it is made of."""
     lexicon = plan.lexicon if plan else choose_lexicon(config, progress, image_pool)
     clip_pool = open_clips(config, _forbidden(lexicon))
-    share = (work.rank, work.world)
+    make = partial(make_media, directory=place.layout.pool, engine=engine, share=(work.rank, work.world))
     # Clips first: they are few, and a language without enough of them is found before much is made.
-    clip_recipes, clips = make_media(
-        clip_pool, "clips", lexicon.languages, place.layout.pool, engine=engine, share=share, progress=progress
-    )
-    image_recipes, images = make_media(
-        image_pool, "images", lexicon.class_keys, place.layout.pool, engine=engine, share=share, progress=progress
-    )
+    settings = {"source": config.speech, "seed": config.seed, "seconds": config.clip_seconds}
+    clip_recipes, clips = make(clip_pool, "clips", lexicon.languages, settings=settings, progress=progress)
+    settings = {"source": config.images, "seed": config.seed, "size": config.image_size, "crop": config.crop}
+    image_recipes, images = make(image_pool, "images", lexicon.class_keys, settings=settings, progress=progress)
     clip_ids, image_ids = media_ids(clips, engine), media_ids(images, engine)
     if plan is None:
         distinct_clips, clip_notes = distinct_media(clip_recipes, clip_ids, "clips")

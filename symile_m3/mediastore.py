@@ -21,6 +21,7 @@ from pathlib import Path
 from symile_m3.engines import Engine, LocalEngine, settle
 from symile_m3.errors import PlanError, SourceError, UnusableError
 from symile_m3.media import Medium, NotedBytes, Pool, Recipe, content_id
+from symile_m3.plan_json import recipe_to_json
 from symile_m3.progress import Progress
 from symile_m3.seeds import generator
 from symile_m3.shards import RawSample, ShardError, ShardIndex, write_shard, write_text
@@ -60,24 +61,13 @@ class Left:
             self.noted[note] = self.noted.get(note, 0) + count
 
 
-def _as_record(recipe: Recipe) -> dict[str, object]:
-    return {
-        "name": recipe.name,
-        "group": recipe.group,
-        "split": recipe.split,
-        "source": recipe.source,
-        "licence": recipe.licence,
-        "synthetic": recipe.synthetic,
-        "attributes": dict(recipe.attributes),
-    }
-
-
-def _packs(directory: Path, kind: str, recipes: Sequence[Recipe]) -> list[_Pack]:
-    """The packs these recipes go to. Their names hash the recipes, so other recipes never meet old packs."""
+def _packs(directory: Path, kind: str, recipes: Sequence[Recipe], settings: Mapping[str, object]) -> list[_Pack]:
+    """The packs these recipes go to. Their names hash the recipes and the settings, so others never meet old packs."""
     packs = []
     for start in range(0, len(recipes), PACK_RECIPES):
         chunk = tuple(recipes[start : start + PACK_RECIPES])
-        text = json.dumps([_as_record(recipe) for recipe in chunk], sort_keys=True, ensure_ascii=False)
+        content = [dict(settings), [recipe_to_json(recipe) for recipe in chunk]]
+        text = json.dumps(content, sort_keys=True, ensure_ascii=False)
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
         packs.append(_Pack(path=directory / f"{kind}-{start // PACK_RECIPES:05d}-{digest}.tar", recipes=chunk))
     return packs
@@ -105,6 +95,8 @@ def _make_pack(pool: Pool, pack: _Pack) -> Left:
     if out or noted:  # before the tar, which says that the pack is made
         text = json.dumps({"out": out, "noted": noted}, sort_keys=True, ensure_ascii=False)
         write_text(pack.left, text)
+    else:
+        pack.left.unlink(missing_ok=True)  # of a killed build, before a file was repaired
     if made:
         write_shard(pack.path, made)
     return left
@@ -204,6 +196,7 @@ def make_media(
     directory: Path,
     *,
     engine: Engine,
+    settings: Mapping[str, object] | None = None,
     share: tuple[int, int] = (0, 1),
     progress: Progress,
 ) -> tuple[list[Recipe], MediaStore]:
@@ -211,10 +204,13 @@ def make_media(
 
     Args:
         kind: `images` or `clips`, for file names and the progress bar.
+        settings: what decides on the media besides their recipes, such as the source and the size of images; packs
+            made with other settings are not used.
         share: (rank, world) of this process. Each rank begins with its own part of the packs and then makes
             those that are still missing; a pack that two ranks happen to make at once has the same bytes.
 
-    Recipes whose medium is of no use (`UnusableError`) are left out, and one line says how many and why.
+    Recipes whose medium is of no use (`UnusableError`) are left out, and one line says how many and why. Where they
+    were too many, the next run looks at them again.
 
     Returns:
         The recipes that have given a medium, and the media.
@@ -224,14 +220,18 @@ def make_media(
             something is wrong with the source.
     """
     recipes = pool.recipes(groups)
-    packs = _packs(directory, kind, recipes)
+    packs = _packs(directory, kind, recipes, settings or {})
     left = _made_packs(directory, packs)
+    if _too_many(sum(len(one.out) for one in left.values()), len(recipes)):  # they may have been repaired since
+        left = {path: one for path, one in left.items() if not one.out}
+        for pack in packs:
+            if pack.path not in left:
+                pack.path.unlink(missing_ok=True)
     missing = [pack for pack in _in_turn(packs, *share) if pack.path not in left]
     done = len(recipes) - sum(len(pack.recipes) for pack in missing)
     total = Left()
     for one in left.values():
         total.add(one)
-    _check_share(total, len(recipes), kind)
     if missing:
         failed = None
         results = settle(engine, partial(_make_pack, pool), missing)
@@ -251,9 +251,13 @@ def make_media(
     return [recipe for recipe in recipes if recipe.name not in total.out], MediaStore(full, pool.suffix)
 
 
+def _too_many(left_out: int, of: int) -> bool:
+    return left_out > max(FEW_LEFT_OUT, MOST_LEFT_OUT * of)
+
+
 def _check_share(left: Left, of: int, kind: str) -> None:
     """Raise SourceError where too much is left out for a build to go on."""
-    if len(left.out) > max(FEW_LEFT_OUT, MOST_LEFT_OUT * of):
+    if _too_many(len(left.out), of):
         raise SourceError(
             f"{len(left.out):,} of the {of:,} {kind} cannot be used so far, which is more than a build leaves out "
             f"({MOST_LEFT_OUT:.0%}, or {FEW_LEFT_OUT}): {_examples(left)}; remove or repair them"

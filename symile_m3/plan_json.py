@@ -36,9 +36,12 @@ def json_parts(fields: Mapping[str, Any], media: Mapping[str, Sequence[Medium]])
 
 def medium_to_json(medium: Medium) -> dict[str, Any]:
     """One medium."""
-    recipe = medium.recipe
+    return {"id": medium.id, **recipe_to_json(medium.recipe)}
+
+
+def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
+    """One recipe."""
     return {
-        "id": medium.id,
         "name": recipe.name,
         "group": recipe.group,
         "split": recipe.split,

@@ -184,10 +184,42 @@ def test_too_much_that_is_no_use_stops_the_build(tmp_path: Path) -> None:
         with pytest.raises(SourceError, match=r"11 of the 40 images cannot be used so far.*cat_0.jpg: not an image"):
             made_of(root, tmp_path / "pool", ("cat", "dog"))
     (root / "cat" / "cat_0.jpg").write_bytes(jpeg(500))
-    left, lines = made_of(root, tmp_path / "another", ("cat", "dog"))
+    left, lines = made_of(root, tmp_path / "pool", ("cat", "dog"))  # where it was left out before
     assert len(left) == 30
     assert lines[0].startswith("10 of 40 images cannot be used")
     assert lines[0].endswith("; and 7 more")
+
+
+def test_images_of_an_interrupted_build_are_not_taken_for_those_of_other_settings(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as of the same files at another size: nothing but the plan, which is not there yet, knows of it."""
+
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("symile_m3.build.media_ids", fail)
+        with pytest.raises(KeyboardInterrupt):
+            build(tmp_path / "data", config_of(photos), workers=1)
+    assert not DatasetLayout(tmp_path / "data").plan.exists()
+    assert list(DatasetLayout(tmp_path / "data").pool.glob("images-*.tar"))
+    build(tmp_path / "data", replace(config_of(photos), image_size=32), workers=1)
+    build(tmp_path / "fresh", replace(config_of(photos), image_size=32), workers=1)
+    files = [{path.name: path.read_bytes() for path in (tmp_path / name).rglob("*.tar")} for name in ("data", "fresh")]
+    assert files[0] == files[1]
+
+
+def test_what_a_killed_build_noted_of_a_pack_does_not_outlive_it(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "photos", {"cat": 5, "dog": 5})
+    sound = (root / "cat" / "cat_0.jpg").read_bytes()
+    (root / "cat" / "cat_0.jpg").write_bytes(b"")
+    assert len(made_of(root, tmp_path / "pool", ("cat", "dog"))[0]) == 9
+    (tar,) = (tmp_path / "pool").glob("*.tar")
+    tar.unlink()  # killed before the tar was there
+    (root / "cat" / "cat_0.jpg").write_bytes(sound)
+    for _ in range(2):
+        assert len(made_of(root, tmp_path / "pool", ("cat", "dog"))[0]) == 10
 
 
 def test_a_pack_of_which_nothing_is_left_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
