@@ -22,6 +22,7 @@ from symile_m3.parallel import available_cpus, run_parallel
 from symile_m3.plan import SPLITS, Plan, load_plan
 from symile_m3.probes import run_probes
 from symile_m3.progress import NoProgress, Progress
+from symile_m3.remote_plan import load_remote_plan
 from symile_m3.shards import (
     CacheConfig,
     DatasetIndex,
@@ -86,7 +87,6 @@ def verify(
         if probes:
             config = replace(config, max_bytes=sys.maxsize)
         cache = ShardCache(str(data), config)
-        cache.file(".symile/plan.json")
         return _verify(cache, cache.layout, probes, progress, workers)
 
 
@@ -95,7 +95,7 @@ def _verify(
 ) -> Audit:
     problems = Lines()
     checks: list[tuple[str, str]] = []
-    plan = _or_problem(problems, lambda: load_plan(layout.plan))
+    plan = _or_problem(problems, lambda: load_plan(layout.plan) if cache is None else load_remote_plan(cache))
     if plan is not None and not layout.index.exists():
         raise NotBuiltError(f"the build in {layout.root} has not ended: run the same `symile-m3 build` again")
     index = _or_problem(problems, lambda: DatasetIndex.load(layout.index))

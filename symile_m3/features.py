@@ -25,6 +25,7 @@ from torch import Tensor
 from symile_m3.errors import DamagedSampleError, NotBuiltError, TrainingError, UsageError
 from symile_m3.plan import SPLITS, Plan, load_plan
 from symile_m3.progress import Progress
+from symile_m3.remote_plan import load_remote_plan
 from symile_m3.shards import (
     DatasetLayout,
     DatasetReader,
@@ -145,9 +146,7 @@ def open_dataset(data: Path | str, on_bad_sample: str = "stop", progress: Progre
         DamagedSampleError: a sample that is read here is, and `on_bad_sample` is "stop".
     """
     cache, layout = open_layout(data)
-    if cache is not None and cache.file(".symile/plan.json") is None:
-        raise NotBuiltError(f"no plan in {data}: only datasets that `symile-m3 build` made can be used")
-    plan = load_plan(layout.plan)
+    plan = load_plan(layout.plan) if cache is None else load_remote_plan(cache)
     if not layout.index.exists():
         raise NotBuiltError(f"the build in {data} has not finished: run the same `symile-m3 build` again to go on")
     readers = {split: _WholeReader(cache or layout.root, split) for split in SPLITS}

@@ -22,6 +22,7 @@ from symile_m3.card import planned_media, source_counts
 from symile_m3.errors import DamagedSampleError, NotBuiltError, PlanError
 from symile_m3.exact import ExactValues
 from symile_m3.plan import SPLITS, Plan, load_plan
+from symile_m3.remote_plan import load_remote_plan
 from symile_m3.shards import DatasetIndex, DatasetLayout, DatasetReader, ShardCache, local_path
 from symile_m3.shards.layout import META
 
@@ -157,12 +158,7 @@ def load_dataset(root: Path | ShardCache) -> tuple[Plan, DatasetIndex]:
         ShardError: the list of shards is damaged, or a server gives no answer.
     """
     if isinstance(root, ShardCache):
-        layout, index, place = root.layout, root.index, f"{root.storage.root}/{META}/index.json"
-        if root.file(f"{META}/plan.json") is None:
-            raise NotBuiltError(
-                f"no plan in {root.storage.root}: only datasets that `symile-m3 build` made can be shown"
-            )
-        plan = load_plan(layout.plan)
+        plan, index, place = load_remote_plan(root), root.index, f"{root.storage.root}/{META}/index.json"
     else:
         layout = DatasetLayout(root)
         plan = load_plan(layout.plan)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +82,39 @@ def test_a_remote_dataset_is_verified_as_it_is_there_now(tiny_dataset: Path, tmp
         assert [problem.partition(" does")[0] for problem in damaged.problems] == [
             f"{path.name}: {server.url}/data/{path.name}"
         ]
+
+
+def test_a_plan_that_was_altered_in_the_cache_is_fetched_again(tiny_dataset: Path, cache: Path) -> None:
+    with serving(tiny_dataset) as server:
+        plan = open_dataset(server.url).plan
+        (copy,) = cache.rglob("plan.json")
+        damages: list[Callable[[bytes], bytes]] = [
+            lambda data: data[: len(data) // 2],
+            lambda data: data.replace(b'"seed": 0', b'"seed": 1'),
+        ]
+        for damage in damages:
+            sound = copy.read_bytes()
+            copy.write_bytes(damage(sound))
+            assert copy.read_bytes() != sound
+            assert open_dataset(server.url).plan == plan
+            assert copy.read_bytes() == sound
+
+
+def test_a_plan_that_is_damaged_or_not_there_is_named_by_its_url(tiny_dataset: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(tiny_dataset, tmp_path / "data")
+    path = root / ".symile" / "plan.json"
+    with serving(root) as server:
+        path.write_bytes(path.read_bytes()[:-2])
+        message = f"^{server.url}/.symile/plan.json: unreadable"
+        uses: list[Callable[[str], object]] = [open_dataset, describe_dataset]
+        for use in uses:
+            with pytest.raises(PlanError, match=message):
+                use(server.url)
+        assert re.match(message, verify(server.url, probes=False, workers=1).problems[0])
+        path.unlink()
+        for use in (*uses, partial(verify, probes=False)):
+            with pytest.raises(NotBuiltError, match=f"^no plan in {server.url}: only datasets that"):
+                use(server.url)
 
 
 def tars_of(server: HttpServer) -> list[tuple[str, int]]:
