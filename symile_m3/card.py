@@ -40,7 +40,8 @@ _KEYS = (
 def write_card(layout: DatasetLayout, plan: Plan, index: DatasetIndex) -> None:
     """Write README.md (a Hugging Face dataset card) and croissant.json beside the data.
 
-    Their bytes depend on the plan and the index alone: no dates, no paths of this machine.
+    Their bytes depend on the plan and the index alone: no dates, and no paths of this machine but those that a source
+    or a file of names was given by.
 
     Raises:
         ShardError: the disk does not take them.

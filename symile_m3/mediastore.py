@@ -30,6 +30,8 @@ PACK_RECIPES = 64  # so much work a kill -9 can undo
 TOGETHER = 512  # packs hashed in two to three seconds, about what it takes to start processes
 FEW_LEFT_OUT = 10  # a build always goes on with this many media left out,
 MOST_LEFT_OUT = 0.05  # and at most with this share of all
+MOST_NOTES = 10  # lines on media that are the same bytes,
+MOST_NAMES = 5  # and names in each
 _LEFT = ".left.json"
 
 
@@ -309,7 +311,7 @@ def media_ids(store: MediaStore, engine: Engine, *, together: int = TOGETHER) ->
 def distinct_media(
     recipes: Sequence[Recipe], ids: Mapping[str, str], kind: str
 ) -> tuple[tuple[Medium, ...], list[str]]:
-    """The distinct media by the `media_ids` of their recipes, and a line for each recipe left out.
+    """The distinct media by the `media_ids` of their recipes, and lines on the first few that are left out.
 
     A medium is its content: of recipes with the same bytes and group the first stands for all, so no bytes
     are in two splits; bytes that would show two classes or speak two languages are left out.
@@ -321,12 +323,19 @@ def distinct_media(
     for digest, same in by_id.items():
         groups = sorted({recipe.group for recipe in same})
         if len(groups) > 1:
-            notes.append(f"{kind}: the same bytes for {', '.join(groups)}; left out")
+            notes.append(f"{kind}: the same bytes for {_first(groups)}; left out")
             continue
         if len(same) > 1:
-            notes.append(f"{kind}: {', '.join(recipe.name for recipe in same)} are the same bytes; counted once")
+            notes.append(f"{kind}: {_first([recipe.name for recipe in same])} are the same bytes; counted once")
         media.append(Medium(id=digest, recipe=same[0]))
+    if len(notes) > MOST_NOTES:
+        notes[MOST_NOTES:] = [f"{kind}: {len(notes) - MOST_NOTES:,} more that are the same bytes as others"]
     return tuple(sorted(media, key=lambda medium: (medium.recipe.group, medium.recipe.name))), notes
+
+
+def _first(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    return ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else "")
 
 
 def check_media(media: Sequence[Medium], ids: Mapping[str, str]) -> None:
@@ -339,5 +348,5 @@ def check_media(media: Sequence[Medium], ids: Mapping[str, str]) -> None:
         if ids.get(medium.recipe.name) != medium.id:
             raise PlanError(
                 f"{medium.recipe.name} from {medium.recipe.source} is no longer what the plan was made with "
-                "(another version of the source?); build again with --overwrite"
+                "(the source was changed, or is of another version); build again with --overwrite"
             )

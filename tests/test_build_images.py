@@ -18,7 +18,7 @@ from symile_m3.engines import LocalEngine
 from symile_m3.errors import SourceError
 from symile_m3.images import open_image_pool
 from symile_m3.lexicon import builtin_lexicon
-from symile_m3.media import ImageOptions, Recipe
+from symile_m3.media import ImageOptions, Recipe, content_id
 from symile_m3.mediastore import distinct_media, make_media, media_ids
 from symile_m3.plan import PlanConfig, load_plan
 from symile_m3.progress import NoProgress
@@ -174,6 +174,24 @@ def test_images_that_are_one_image_count_once(tmp_path: Path) -> None:
         SourceError, match=r"cat \(2\) among the distinct images that can be used, and three are needed"
     ):
         made_of(root, tmp_path / "pool", ("cat", "dog"))
+
+
+def test_of_many_images_that_are_the_same_bytes_a_few_are_named(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "photos", {"cat": 40, "dog": 5})
+    for number in range(12):
+        shutil.copy(root / "cat" / f"cat_{number}.jpg", root / "cat" / f"copy_{number}.jpg")
+    for number in range(12, 30):  # as a site gives for every photograph that it has no more
+        shutil.copy(root / "dog" / "dog_0.jpg", root / "cat" / f"cat_{number}.jpg")
+    pool = open_image_pool(f"folder:{root}", ImageOptions(size_px=16))
+    recipes = pool.recipes(["cat", "dog"])
+    ids = {recipe.name: content_id((root / recipe.attributes["file"]).read_bytes()) for recipe in recipes}
+    media, lines = distinct_media(recipes, ids, "images")
+    assert len(media) == 22 + 4
+    assert len(lines) == 11
+    assert lines[10] == "images: 3 more that are the same bytes as others"
+    of_one_class = [replace(recipe, group="cat") for recipe in recipes]
+    _, lines = distinct_media(of_one_class, dict.fromkeys(ids, "0" * 16), "images")
+    assert lines == [f"images: {', '.join(r.name for r in recipes[:5])} and 52 more are the same bytes; counted once"]
 
 
 def test_too_much_that_is_no_use_stops_the_build(tmp_path: Path) -> None:
