@@ -17,6 +17,7 @@ from symile_m3.shards.index import ShardIndex
 from symile_m3.shards.layout import cache_directory, sidecar_path
 from symile_m3.shards.remote_tars import RemoteTar, TarCache
 from symile_m3.shards.scan import Findings, scan_tar
+from symile_m3.shards.urls import plain_name
 from symile_m3.shards.verify import Problem
 
 _SCAN_VERSION = 1
@@ -138,7 +139,8 @@ def _save(index: ShardIndex, findings: Findings, made_for: Mapping[str, Any], pl
 
 
 def _places(path: Path, index_dir: Path | None) -> Iterator[tuple[Path, bool]]:
-    name = f"{path.stem[:80]}-{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:24]}.idx.npz"
+    digest = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:24]
+    name = f"{plain_name(path.stem, 80)}-{digest}.idx.npz"
     if index_dir is None:
         yield sidecar_path(path), True
         with contextlib.suppress(RuntimeError):  # there is no home directory

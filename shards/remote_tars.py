@@ -23,7 +23,7 @@ from symile_m3.shards.download import download
 from symile_m3.shards.errors import ShardError
 from symile_m3.shards.retry import RetryConfig
 from symile_m3.shards.storage import RemoteStorage
-from symile_m3.shards.urls import checked_protocol, shown, url_name
+from symile_m3.shards.urls import checked_protocol, plain_name, shown, url_name
 
 _REQUESTS = 16  # at a time, where many small ones are to be made
 _GIVE = "give the URL of a tar, of a folder that can be listed, or a pattern such as"
@@ -54,7 +54,7 @@ class RemoteTar:
     def stem(self) -> str:
         """A file name for what the cache holds of this version of it, without a suffix."""
         version = hashlib.sha256(f"{self.url} {self.size} {self.tag}".encode()).hexdigest()[:24]
-        return f"{self.name.removesuffix('.tar')[:80]}-{version}"
+        return f"{plain_name(self.name.removesuffix('.tar'), 80)}-{version}"
 
 
 class TarCache(CacheFolder):

@@ -48,9 +48,14 @@ def shown(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
 
 
+def plain_name(name: str, most: int) -> str:
+    """What of a name any file system takes, in at most so many bytes: ASCII letters, digits, - and _, others as _."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:most]
+
+
 def url_name(url: str) -> str:
     """A name for the cache of a URL: its last part and a digest of the whole."""
-    last = re.sub(r"[^A-Za-z0-9_-]", "_", shown(url).rpartition("/")[2])[:40]
+    last = plain_name(shown(url).rpartition("/")[2], 40)
     return f"{last}-{hashlib.sha256(shown(url).encode()).hexdigest()[:12]}"
 
 

@@ -319,3 +319,15 @@ def test_processes_scan_them_each_once(root: Path, tmp_path: Path) -> None:
         reader = opened(f"{server.url}/photos/x-{{000..002}}.tar", config_of(tmp_path), workers=2)
         assert contents(reader) == contents(local(root, "photos/x-*.tar"))
         assert sorted(tars_got(server)) == [f"x-{s:03d}.tar" for s in range(3)]
+
+
+def test_a_tar_with_as_long_a_name_as_a_file_system_takes_comes_into_the_cache(tmp_path: Path) -> None:
+    name = f"{'字' * 83}.tar"  # 253 bytes
+    path = photos(tmp_path / "web" / name, 0, 3)
+    with serving(tmp_path / "web", pages=True) as server:
+        reader = opened(server.url, config_of(tmp_path))
+        assert contents(reader) == contents(ForeignReader(path, fields=FIELDS, index_dir=tmp_path / "indexes"))
+        assert len(list((tmp_path / "indexes").iterdir())) == 1
+        server.requests.clear()
+        assert len(opened(server.url, config_of(tmp_path))) == 3
+        assert tars_got(server) == []
