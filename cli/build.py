@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from symile_m3.cli.options import (
+    ALL,
     CorrectionsOption,
     DatasetOption,
     JsonOption,
     OverwriteOption,
     SeedOption,
     WorkersOption,
+    class_count,
+    clip_counts,
     shown_root,
 )
 
@@ -28,30 +31,10 @@ if TYPE_CHECKING:
     from symile_m3.plan import PlanConfig
 
 DATA = Path("data/m3")
-ALL = 0  # what `--classes all` is read as
 
 _SAMPLES = "Samples"
 _SOURCES = "Sources"
 _SCALE = "At scale"
-
-
-def class_count(value: str | int) -> int:
-    """A number of classes, or `all`."""
-    text = str(value)  # Typer passes the default as it is
-    if text == "all":
-        return ALL
-    if not text.isdecimal() or int(text) < 1:
-        raise typer.BadParameter(f"{text}: give a number of classes, or all")
-    return int(text)
-
-
-def clip_counts(value: str | tuple[int, int, int]) -> tuple[int, int, int]:
-    """Three numbers: `480,40,60`."""
-    parts = value.split(",") if isinstance(value, str) else [str(count) for count in value]
-    counts = tuple(int(part) for part in parts if part.strip().isdecimal())
-    if len(parts) != 3 or len(counts) != 3 or min(counts) < 1:
-        raise typer.BadParameter(f"{value}: give three numbers, for train, val and test, such as 480,40,60")
-    return counts[0], counts[1], counts[2]
 
 
 def build(

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+ALL = 0  # what `--classes all` is read as
+
 
 def paragraphs(function: Callable[..., None]) -> str:
     """The docstring without its line breaks, which Typer would keep."""
@@ -25,6 +27,25 @@ def probability(text: str) -> float:
     if not 0.0 <= value <= 1.0:
         raise typer.BadParameter(f"{text} is not a probability; give a number from 0 to 1")
     return value
+
+
+def class_count(value: str | int) -> int:
+    """A number of classes, or `all`."""
+    text = str(value)  # Typer passes the default as it is
+    if text == "all":
+        return ALL
+    if not text.isdecimal() or int(text) < 1:
+        raise typer.BadParameter(f"{text}: give a number of classes, or all")
+    return int(text)
+
+
+def clip_counts(value: str | tuple[int, int, int]) -> tuple[int, int, int]:
+    """Three numbers: `480,40,60`."""
+    parts = value.split(",") if isinstance(value, str) else [str(count) for count in value]
+    counts = tuple(int(part) for part in parts if part.strip().isdecimal())
+    if len(parts) != 3 or len(counts) != 3 or min(counts) < 1:
+        raise typer.BadParameter(f"{value}: give three numbers, for train, val and test, such as 480,40,60")
+    return counts[0], counts[1], counts[2]
 
 
 def json_path(text: str) -> Path:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import random
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from symile_m3.shards.errors import ShardError
 
@@ -220,3 +221,12 @@ def _asked_wait_s(error: BaseException) -> float:
     except (KeyError, TypeError, ValueError):
         return 0.0
     return value if value > 0 else 0.0
+
+
+def no_retries(protocol: str) -> dict[str, Any]:
+    """What a file system is told that its user has not told it: not to try again by itself and say nothing."""
+    from fsspec.config import conf  # type: ignore[import-untyped]
+
+    if protocol in ("s3", "s3a") and "AWS_MAX_ATTEMPTS" not in os.environ and "config_kwargs" not in conf.get("s3", {}):
+        return {"config_kwargs": {"retries": {"total_max_attempts": 1}}}
+    return {}

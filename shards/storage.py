@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from symile_m3.shards.errors import ShardError
 from symile_m3.shards.local_storage import LocalStorage
 from symile_m3.shards.remote_file import behind, linked_files, ranged, size_of, stream, version_of
-from symile_m3.shards.retry import Patience, RetryConfig, reason_of, retrying
+from symile_m3.shards.retry import Patience, RetryConfig, no_retries, reason_of, retrying
 from symile_m3.shards.urls import checked_name, checked_protocol, local_path, shown, without_secrets
 
 T = TypeVar("T")
@@ -338,7 +338,7 @@ class RemoteStorage:
 
             base = self.url.partition("?")[0] if self.streams else self.url
             try:
-                fs, path = fsspec.core.url_to_fs(base, **_settings(self.protocol))
+                fs, path = fsspec.core.url_to_fs(base, **no_retries(self.protocol))
             except ImportError as error:
                 raise ShardError(f"{self.root}: {error} (pip install that package)") from error
             self._held = (os.getpid(), fs, str(path).rstrip("/"))
@@ -346,12 +346,3 @@ class RemoteStorage:
         name = checked_name(name)
         query = urlsplit(self.url).query if self.streams else ""
         return fs, (path if name == "." else f"{path}/{name}") + (f"?{query}" if query else "")
-
-
-def _settings(protocol: str) -> dict[str, Any]:
-    """What a file system is told that its user has not told it: not to try again by itself and say nothing."""
-    from fsspec.config import conf  # type: ignore[import-untyped]
-
-    if protocol in ("s3", "s3a") and "AWS_MAX_ATTEMPTS" not in os.environ and "config_kwargs" not in conf.get("s3", {}):
-        return {"config_kwargs": {"retries": {"total_max_attempts": 1}}}
-    return {}

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from symile_m3.plan import Plan, draw_texts, draws_per_text
+from symile_m3.draws import draw_texts, draws_per_text
+from symile_m3.plan import Plan
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import symile_m3.plan_json
+from symile_m3.draws import draw_texts, draws_per_text
 from symile_m3.errors import NotBuiltError, PlanError, UsageError
 from symile_m3.languages import SETS
 from symile_m3.lexicon import Lexicon
 from symile_m3.media import Medium, Recipe
-from symile_m3.plan import Plan, PlanConfig, Rows, draw_texts, draws_per_text, load_plan, save_plan
+from symile_m3.plan import Plan, PlanConfig, Rows, load_plan, save_plan
 
 SPLITS = ("train", "val", "test")
 
