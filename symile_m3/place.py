@@ -127,7 +127,7 @@ class Place:
             sweep(directory)
 
     def clear(self) -> None:
-        """Remove the dataset, but not the lock; its plan last, so that what is left is known for what it is.
+        """Remove the dataset, but not the lock; index first, plan last: so what is left is known for what it is.
 
         Raises:
             PlanError: it cannot be removed.
@@ -135,7 +135,7 @@ class Place:
         layout = self.layout
         rest = sorted(path for path in layout.meta.iterdir() if path not in (layout.plan, self._lock))
         try:
-            for path in (layout.data, layout.readme, layout.root / CROISSANT, *rest, layout.plan):
+            for path in (layout.index, layout.data, layout.readme, layout.root / CROISSANT, *rest, layout.plan):
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
                 else:

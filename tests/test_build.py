@@ -268,6 +268,23 @@ def test_what_cannot_be_built_leaves_the_directory_as_it_is(small: tuple[Path, B
     assert not (tmp_path / "new").exists()
 
 
+def test_a_dataset_that_is_being_removed_is_not_taken_for_a_finished_one(
+    small: tuple[Path, BuildResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = shutil.copytree(small[0], tmp_path / "data")
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("symile_m3.place.shutil.rmtree", refuse)
+        with pytest.raises(PlanError, match=rf"^{root}: the dataset there cannot be removed \(Permission denied\)"):
+            build(root, SMALL, workers=1, overwrite=True)
+    assert not DatasetLayout(root).index.exists()
+    assert build(root, SMALL, workers=1).built == 0  # nothing of it was removed but the list
+    assert everything(root) == everything(small[0])
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_foreign_directories_are_refused(tmp_path: Path, overwrite: bool) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
