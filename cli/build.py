@@ -255,10 +255,14 @@ def build(
 
 
 def all_classes(data: Path | str, config: PlanConfig, *, overwrite: bool) -> int:
-    """How many classes are usable; where the dataset has been begun, how many it has."""
+    """How many classes are usable; where the dataset has been begun, how many it has.
+
+    Raises:
+        SourceError: fewer are usable than a text has words.
+    """
     from symile_m3.build import open_images, usable_lexicon
     from symile_m3.cli.progress import open_progress
-    from symile_m3.errors import NotBuiltError
+    from symile_m3.errors import NotBuiltError, SourceError
     from symile_m3.plan import load_plan
     from symile_m3.progress import TasksOnly
     from symile_m3.shards import DatasetLayout
@@ -268,7 +272,13 @@ def all_classes(data: Path | str, config: PlanConfig, *, overwrite: bool) -> int
         plan = DatasetLayout(data).plan if isinstance(data, Path) else f"{data.rstrip('/')}/{PLAN}"
         with suppress(NotBuiltError):
             return load_plan(plan).config.classes
-    return len(usable_lexicon(open_images(config), config, TasksOnly(open_progress())))
+    count = len(usable_lexicon(open_images(config), config, TasksOnly(open_progress())))
+    if count < config.words:
+        raise SourceError(
+            f"--images {config.images}: classes that have images, and names in all languages: {count}; texts of "
+            f"{config.words} words need {config.words}: add classes or their names, or ask for fewer with --words"
+        )
+    return count
 
 
 def run_build(data: Path | str, config: PlanConfig, *, work: WorkConfig, overwrite: bool) -> tuple[BuildResult, float]:

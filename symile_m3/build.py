@@ -8,17 +8,17 @@ bytes are the same whatever was interrupted and however many workers there were.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from symile_m3.engines import Engine, WorkConfig, open_engine, settle
-from symile_m3.errors import BuildError, PlanError, UsageError
+from symile_m3.errors import BuildError, PlanError, SourceError, UsageError
 from symile_m3.images import open_image_pool
 from symile_m3.lexicon import Lexicon, open_lexicon
-from symile_m3.media import ClipPool, ImageOptions, ImagePool, SpeechOptions, pool_notes
-from symile_m3.mediastore import check_media, distinct_media, make_media, media_ids
+from symile_m3.media import ClipPool, ImageOptions, ImagePool, Medium, SpeechOptions, pool_notes
+from symile_m3.mediastore import MediaStore, check_media, distinct_media, forget_left_out, make_media, media_ids
 from symile_m3.place import Place, Shard
 from symile_m3.plan import SPLITS, Plan, PlanConfig
 from symile_m3.progress import NoProgress, Progress, TasksOnly
@@ -279,6 +279,17 @@ def _write_shards(
     return made
 
 
+@contextlib.contextmanager
+def _anew_after(place: Place, kind: str, store: MediaStore, distinct: Sequence[Medium]) -> Iterator[None]:
+    """Where the block finds too few media, have those that were of no use made anew by a later build."""
+    try:
+        yield
+    except SourceError:
+        repeated = set(store) - {medium.recipe.name for medium in distinct}
+        forget_left_out(place.layout.pool, kind, store, repeated)
+        raise
+
+
 def _plan_and_media(
     place: Place,
     config: PlanConfig,
@@ -300,10 +311,12 @@ def _plan_and_media(
     clip_ids, image_ids = media_ids(clips, engine), media_ids(images, engine)
     if plan is None:
         distinct_clips, clip_notes = distinct_media(clip_recipes, clip_ids, "clips")
-        check_clips(distinct_clips, lexicon.languages, config)
+        with _anew_after(place, "clips", clips, distinct_clips):
+            check_clips(distinct_clips, lexicon.languages, config)
         distinct_images, image_notes = distinct_media(image_recipes, image_ids, "images")
         if config.split_by == "media":
-            distinct_images = fill_splits(distinct_images, lexicon.class_keys, config.seed)
+            with _anew_after(place, "images", images, distinct_images):
+                distinct_images = fill_splits(distinct_images, lexicon.class_keys, config.seed)
         for note in (*image_notes, *pool_notes(clip_pool), *clip_notes):
             progress.say(note)
         plan = Plan(config=config, lexicon=lexicon, images=distinct_images, clips=distinct_clips)

@@ -12,7 +12,7 @@ import json
 import mmap
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -161,6 +161,11 @@ class MediaStore:
     def __iter__(self) -> Iterator[str]:
         return iter(self._places())
 
+    def paths_of(self, names: Iterable[str]) -> set[Path]:
+        """The packs that some of its media are in."""
+        places = self._places()
+        return {self.paths[places[name][0]] for name in names}
+
     def _view(self, pack: int) -> mmap.mmap:
         try:
             with self.paths[pack].open("rb") as file:
@@ -224,11 +229,9 @@ def make_media(
     recipes = pool.recipes(groups)
     packs = _packs(directory, kind, recipes, settings or {})
     left = _made_packs(directory, packs)
-    if _too_many(sum(len(one.out) for one in left.values()), len(recipes)):  # they may have been repaired since
-        left = {path: one for path, one in left.items() if not one.out}
-        for pack in packs:
-            if pack.path not in left:
-                pack.path.unlink(missing_ok=True)
+    if _too_many(sum(len(one.out) for one in left.values()), len(recipes)):  # of a build that was stopped for it
+        forget_left_out(directory, kind)
+        left = _made_packs(directory, packs)
     missing = [pack for pack in _in_turn(packs, *share) if pack.path not in left]
     done = len(recipes) - sum(len(pack.recipes) for pack in missing)
     total = Left()
@@ -237,14 +240,18 @@ def make_media(
     if missing:
         failed = None
         results = settle(engine, partial(_make_pack, pool), missing)
-        with closing(results), progress.task(f"Making {kind}", len(recipes), kind, done=done) as task:
-            for outcome in results:
-                if outcome.result is not None:
-                    task.advance(len(outcome.task.recipes))
-                    left[outcome.task.path] = outcome.result
-                    total.add(outcome.result)
-                    _check_share(total, len(recipes), kind)
-                failed = failed or outcome.error
+        try:
+            with closing(results), progress.task(f"Making {kind}", len(recipes), kind, done=done) as task:
+                for outcome in results:
+                    if outcome.result is not None:
+                        task.advance(len(outcome.task.recipes))
+                        left[outcome.task.path] = outcome.result
+                        total.add(outcome.result)
+                        _check_share(total, len(recipes), kind)
+                    failed = failed or outcome.error
+        except SourceError:
+            forget_left_out(directory, kind)
+            raise
         if failed is not None:
             raise failed
         for line in _lines(total, len(recipes), kind):
@@ -253,8 +260,34 @@ def make_media(
     return [recipe for recipe in recipes if recipe.name not in total.out], MediaStore(full, pool.suffix)
 
 
-def _too_many(left_out: int, of: int) -> bool:
-    return left_out > max(FEW_LEFT_OUT, MOST_LEFT_OUT * of)
+def forget_left_out(directory: Path, kind: str, store: MediaStore | None = None, names: Iterable[str] = ()) -> None:
+    """Remove the packs with recipes that gave no medium, so that a later build tries these anew.
+
+    Called where a build stops for its media: the files they were made of may be repaired under the same names.
+
+    Args:
+        kind: `images` or `clips`.
+        store, names: media whose packs are removed as well, such as those that were copies of others.
+
+    Raises:
+        ShardError: they cannot be removed.
+    """
+    paths = store.paths_of(names) if store is not None else set()
+    try:
+        paths |= {left.with_name(left.name.removesuffix(_LEFT) + ".tar") for left in _with_left_out(directory, kind)}
+        for path in paths:
+            path.unlink(missing_ok=True)
+            path.with_suffix(_LEFT).unlink(missing_ok=True)
+    except OSError as error:
+        raise ShardError(f"{directory}: cannot be changed ({error.strerror}); remove it") from error
+
+
+def _with_left_out(directory: Path, kind: str) -> list[Path]:
+    return [path for path in directory.glob(f"{kind}-*{_LEFT}") if _read_left(path).out]
+
+
+def _too_many(count: int, of: int) -> bool:
+    return count > max(FEW_LEFT_OUT, MOST_LEFT_OUT * of)
 
 
 def _check_share(left: Left, of: int, kind: str) -> None:

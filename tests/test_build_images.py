@@ -240,6 +240,30 @@ def test_what_a_killed_build_noted_of_a_pack_does_not_outlive_it(tmp_path: Path)
         assert len(made_of(root, tmp_path / "pool", ("cat", "dog"))[0]) == 10
 
 
+def test_images_repaired_under_their_names_are_taken_by_the_next_build(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "photos", {"cat": 20, "dog": 20})
+    for number in range(11):
+        (root / "cat" / f"cat_{number}.jpg").write_text("<html>Not Found</html>")
+    with pytest.raises(SourceError, match="11 of the 40 images cannot be used so far"):
+        made_of(root, tmp_path / "pool", ("cat", "dog"))
+    for number in range(11):
+        (root / "cat" / f"cat_{number}.jpg").write_bytes(jpeg(500 + number))
+    left, lines = made_of(root, tmp_path / "pool", ("cat", "dog"))
+    assert (len(left), lines) == (40, [])
+
+
+@pytest.mark.parametrize("fault", ["broken", "repeated"])
+def test_a_class_that_has_too_few_images_is_mended_in_place(fault: str, tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "photos", {**dict.fromkeys(KEYS[1:], 4), KEYS[0]: 3})
+    first, second, _ = sorted((root / KEYS[0]).iterdir())
+    whole = first.read_bytes()
+    first.write_bytes(second.read_bytes() if fault == "repeated" else whole[:700])
+    with pytest.raises(SourceError, match=rf"1 class has too few images: {KEYS[0]} \(2\)"):
+        build(tmp_path / "data", config_of(root), workers=1)
+    first.write_bytes(whole)
+    assert len(build(tmp_path / "data", config_of(root), workers=1).plan.images) == 23
+
+
 def test_a_pack_of_which_nothing_is_left_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("symile_m3.mediastore.PACK_RECIPES", 4)
     root = write_tree(tmp_path / "photos", {"cat": 8, "dog": 8})

@@ -172,6 +172,12 @@ def test_images_without_a_table_need_names() -> None:
         open_lexicon("imagenet", ("el", "en"), Folders())
 
 
+def test_a_built_in_table_says_which_languages_it_has() -> None:
+    said = r"the names of emoji: no names in fr, ru; it has names in ar, el, .*--names file:names.json.*--names google"
+    with pytest.raises(LexiconError, match=said):
+        open_lexicon("emoji", ("fr", "ru"), EmojiPool(seed=0))
+
+
 def test_a_named_table_is_that_table() -> None:
     pool = EmojiPool(seed=0)
     assert open_lexicon("emoji", ("el", "en"), pool) == open_lexicon("builtin", ("el", "en"), pool)

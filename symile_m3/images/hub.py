@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,6 +26,7 @@ def open_dataset(where: HubSpec, spec: str) -> Opened:
     import datasets
 
     datasets.disable_progress_bars()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its warnings of what it tries again
     path = Path(where.name)
     if where.local and path.is_file() and path.suffix not in _FILES:
         raise SourceError(
@@ -161,7 +163,8 @@ def refuse(error: Exception, where: HubSpec, spec: str) -> NoReturn:
     elif isinstance(error, datasets.exceptions.DatasetNotFoundError) and not where.revision:
         message = f"there is no such data set on the Hub, or it is private: check {page}, and log in {_ACCESS}"
     elif not where.local and any(_is_transport(cause) for cause in causes):
-        message = f"the Hub cannot be reached ({words}); try again, or give the path of a copy"
+        why = "" if "client has been closed" in words else f" ({words})"
+        message = f"the Hub cannot be reached{why}; try again, or give the path of a copy"
     else:
         message = f"{words} (choose with config=, split=, revision=, image= or label=, separated by commas)"
     raise SourceError(f"--images {spec}: {message}") from error

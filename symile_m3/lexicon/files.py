@@ -133,8 +133,8 @@ class NameTable:
             LexiconError: a class has no name in one of the languages; the message counts such and names a few.
         """
         names, keys, codes = self.in_languages(languages), sorted(class_keys), sorted(languages)
-        if not any(names.get(key) for key in keys):
-            named = _some(sorted(key for key in names if names[key])) or "none"
+        if not any(self.names.get(key) for key in keys):
+            named = _some(sorted(key for key in self.names if self.names[key])) or "none"
             raise LexiconError(
                 f"{self.where}: none of the {len(keys)} classes of the images has names; it has names for {named}, and "
                 f"the images are of {_some(keys) or 'none'}"
@@ -142,7 +142,13 @@ class NameTable:
         absent = [code for code in codes if not any(code in names.get(key, ()) for key in keys)]
         if absent:
             has = ", ".join(self.languages)
-            raise LexiconError(f"{self.where}: no names in {', '.join(absent)}; it has names in {has}")
+            key, why = next(iter(self.failed.items()), ("", ""))
+            failed = f" ({len(self.failed)} classes failed, such as {key}: {why})" if why else ""
+            translator = "" if self.failed else ", have them translated (--names google)"
+            raise LexiconError(
+                f"{self.where}: no names in {', '.join(absent)}; it has names in {has}{failed}. Name the classes in a "
+                f"file (--names file:names.json){translator}, or choose other --langs"
+            )
         gaps = {key: lacking for key in keys if (lacking := [c for c in codes if c not in names.get(key, ())])}
         if gaps and (len(gaps) == len(keys) or not drop_unnamed):
             which = _some([f"{key} in {' and '.join(lacks)}{self._why(key)}" for key, lacks in gaps.items()])

@@ -20,7 +20,7 @@ from symile_m3.web import BadAnswerError, Service
 
 _OTHER_CODES = {
     **{"zh": "zh-CN", "zh-Hans": "zh-CN", "zh-Hant": "zh-TW", "he": "iw", "jv": "jw", "fil": "tl", "nb": "no"},
-    **{"mni": "mni-Mtei", "pt-BR": "pt"},
+    **{"mni": "mni-Mtei", "pt-BR": "pt", "kok": "gom"},
 }
 """What Google Translate calls languages that it knows by another code."""
 

@@ -9,6 +9,7 @@ DIR may also be the corpus folder itself, or hold the folders of languages.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -44,7 +45,6 @@ DURATIONS = "clip_durations.tsv"
 FOLDERS = {"zh": ("zh-CN", "zh-TW"), "no": ("nb-NO", "nn-NO")}
 """Language -> what Common Voice calls it, where it has several of them; the first that is there is taken."""
 
-_VOICE = 16  # hexadecimal digits of a client_id that are kept
 _BLOCK_BYTES = 1 << 20  # of a table that are in memory at a time
 _MORE = 4  # times as many rows are looked at when too few can be used
 
@@ -236,11 +236,14 @@ def read_rows(tables: Sequence[Path], rows: NDArray[np.int64], folder: str) -> l
             name += ".mp3"
         client = clip["client_id"]
         recordings.append(
-            Recording(
-                file=f"{inside}clips/{name}", speaker=client, voice=client[:_VOICE], text=clip["sentence"].strip()
-            )
+            Recording(file=f"{inside}clips/{name}", speaker=client, voice=_voice(client), text=clip["sentence"].strip())
         )
     return recordings
+
+
+def _voice(client: str) -> str:
+    """What a speaker is called in a dataset: 16 hexadecimal digits, other ones for every `client_id`."""
+    return hashlib.blake2b(client.encode(), digest_size=8).hexdigest()
 
 
 def _shorter(table: Path, names: Sequence[str], least_ms: float) -> set[str]:

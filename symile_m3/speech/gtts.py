@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from symile_m3.errors import MissingDependencyError, ServiceError, SourceError, UsageError
-from symile_m3.languages import LANGUAGES
+from symile_m3.languages import LANGUAGES, full_tag
 from symile_m3.media import Recipe, SpeechOptions
 from symile_m3.speech.clip import MAX_DURATION_S, encode_clip
 from symile_m3.speech.forbidden import NameFilter
@@ -37,6 +37,7 @@ _ACCENTS: dict[str, dict[str, tuple[str, ...]]] = {
     "es": {"train": ("com",), "val": ("com.mx",), "test": ("es",)},
     "fr": dict.fromkeys(SPLITS, ("fr", "ca")),
     "pt": dict.fromkeys(SPLITS, ("com.br", "pt")),
+    "pt-BR": dict.fromkeys(SPLITS, ("com.br",)),
 }
 _ONE_ACCENT = ("com",)
 # Nobody speaks more letters a second; characters that stand for syllables or words count four times.
@@ -88,7 +89,7 @@ class GttsPool:
             SourceError: the forbidden names leave too little to say, or the service does not speak a language.
         """
         spoken = _client("gtts.lang").tts_langs()
-        silent = [language for language in groups if _OTHER_CODES.get(language, language) not in spoken]
+        silent = [language for language in groups if not engine_language(language)]
         if silent:
             raise SourceError(
                 f"gtts does not speak {', '.join(silent)}; it speaks {', '.join(sorted(spoken))} "
@@ -136,7 +137,7 @@ class GttsPool:
                     attributes={
                         "text": text.written,
                         "sentence": text.id,
-                        "engine_language": _OTHER_CODES.get(language, language),
+                        "engine_language": engine_language(language),
                         "accent": next(accents),
                     },
                 )
@@ -210,6 +211,15 @@ def _request(client: Any, part: str, language: str, accent: str) -> bytes:
     if float(np.abs(samples).max(initial=0.0)) < _SILENT_PEAK:
         raise BadAnswerError(f"silence for {part!r}")
     return mp3
+
+
+def engine_language(language: str) -> str:
+    """What gTTS calls a language, `pt` for `pt-BR`; empty where it does not speak it."""
+    spoken = _client("gtts.lang").tts_langs()
+    code = _OTHER_CODES.get(language, language)
+    if code in spoken:
+        return code
+    return next((known for known in sorted(spoken) if full_tag(known) == full_tag(language)), "")
 
 
 def least_duration_s(text: str) -> float:

@@ -249,7 +249,7 @@ def subfolders(directory: Path) -> list[str]:
         with os.scandir(directory) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     except FileNotFoundError as error:
-        raise SourceError(f"{directory}: no such directory") from error
+        raise SourceError(f"{directory}: no such directory; name the one with a folder for each language") from error
     except NotADirectoryError as error:
         raise SourceError(f"{directory}: is a file; name the directory with a folder for each language") from error
     except OSError as error:

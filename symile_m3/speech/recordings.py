@@ -112,8 +112,7 @@ class RecordingsPool:
         for file in files:
             path = (directory / file).relative_to(self.root).as_posix()
             speaker = speakers.get(file, path)
-            voice = speakers.get(file, Path(file).stem) if known else None
-            recordings.append(Recording(file=path, speaker=speaker, voice=voice))
+            recordings.append(Recording(file=path, speaker=speaker, voice=speaker if known else None))
         numbers = {speaker: i for i, speaker in enumerate(sorted({recording.speaker for recording in recordings}))}
         who = np.array([numbers[recording.speaker] for recording in recordings], dtype=np.int64)
         order = in_turn(who, self.options.seed, "recordings", code).tolist()

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from image_files import write_tree
 from script import error_of, symile_m3
 
 SMALL = ("--classes", "all", "--train", "24", "--val", "8", "--test", "8", "--clips", "8,4,4", "--workers", "1")
@@ -108,6 +109,15 @@ def test_bad_names_stop_a_build_before_it_begins(
     assert result.returncode == 1
     assert says in error_of(result)
     assert not (tmp_path / "m3").exists()
+
+
+def test_fewer_classes_than_words_are_the_images_fault_and_not_an_option_that_was_not_given(tmp_path: Path) -> None:
+    write_tree(tmp_path / "photos", {"1f408": 3, "cat": 3})
+    names(tmp_path)
+    words = ("--langs", "fr,ru,ro", "--names", "file:names.json", "--images", "folder:photos", "--drop-unnamed")
+    result = symile_m3("build", *words, "--train", "8", "--val", "4", "--test", "4", "--data", "m3", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "names in all languages: 1; texts of 3 words need 3: add classes or their names" in error_of(result)
 
 
 def test_a_language_that_espeak_has_no_voice_for_says_what_would_do(tmp_path: Path) -> None:

@@ -39,6 +39,13 @@ def test_recipes_ask_for_nothing(google: GoogleServer, tmp_path: Path) -> None:
     assert google.asked == []
 
 
+def test_a_code_with_the_region_that_is_meant_anyway_is_spoken(tmp_path: Path) -> None:
+    made = pool(tmp_path, train=3, val=1, test=1).recipes(["pt-BR"])
+    assert {(one.attributes["engine_language"], one.attributes["accent"]) for one in made} == {("pt", "com.br")}
+    with pytest.raises(SourceError, match="gtts does not speak en-GB; it speaks af, am"):
+        pool(tmp_path).recipes(["en-GB"])
+
+
 def test_counts_and_names(recipes: list[Recipe]) -> None:
     counts = Counter((recipe.group, recipe.split) for recipe in recipes)
     assert set(counts) == {(language, split) for language in LANGUAGES for split in ("train", "val", "test")}
