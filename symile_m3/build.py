@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from symile_m3.distinct import check_media, distinct_media, media_ids
 from symile_m3.engines import Engine, WorkConfig, open_engine, settle
 from symile_m3.errors import BuildError, PlanError, SourceError, UsageError
 from symile_m3.images import open_image_pool
 from symile_m3.lexicon import Lexicon, open_lexicon
 from symile_m3.media import ClipPool, ImageOptions, ImagePool, Medium, SpeechOptions, pool_notes
-from symile_m3.mediastore import MediaStore, check_media, distinct_media, forget_left_out, make_media, media_ids
+from symile_m3.mediastore import MediaStore, forget_left_out, make_media
 from symile_m3.place import Place, Shard
 from symile_m3.plan import SPLITS, Plan, PlanConfig
 from symile_m3.progress import NoProgress, Progress, TasksOnly

@@ -14,12 +14,13 @@ from image_files import encoded, jpeg, photograph, write_kaggle, write_tars, wri
 from PIL import Image
 
 from symile_m3.build import build, open_images
+from symile_m3.distinct import distinct_media, media_ids
 from symile_m3.engines import LocalEngine
 from symile_m3.errors import SourceError
 from symile_m3.images import open_image_pool
 from symile_m3.lexicon import builtin_lexicon
 from symile_m3.media import ImageOptions, Recipe, content_id
-from symile_m3.mediastore import distinct_media, make_media, media_ids
+from symile_m3.mediastore import make_media
 from symile_m3.plan import PlanConfig, load_plan
 from symile_m3.progress import NoProgress
 from symile_m3.shards import DatasetLayout, DatasetReader

@@ -11,10 +11,11 @@ import pytest
 
 import symile_m3.shardjob
 from symile_m3.build import build
+from symile_m3.distinct import check_media, distinct_media, media_ids
 from symile_m3.engines import LocalEngine, WorkConfig
 from symile_m3.errors import PlanError, ShardError
 from symile_m3.media import SpeechOptions, content_id
-from symile_m3.mediastore import MediaStore, check_media, distinct_media, make_media, media_ids
+from symile_m3.mediastore import MediaStore, make_media
 from symile_m3.plan import PlanConfig
 from symile_m3.progress import NoProgress
 from symile_m3.shards import DatasetIndex, DatasetLayout, ShardInfo
