@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from symile_m3.batches import open_loader
+from symile_m3 import evaluation_report as parts
+from symile_m3.accuracies import PATTERNS
 from symile_m3.ceilings import measure_ceilings
 from symile_m3.checkpoints import load_tensors
 from symile_m3.errors import NotBuiltError, TrainingError, UsageError
 from symile_m3.exact import ExactValues
 from symile_m3.features import Dataset, FeatureConfig, Features, feature_key, load_features, open_dataset
+from symile_m3.intervals import bootstrap_interval
+from symile_m3.measures import Asked, measure
 from symile_m3.model import Model, ModelConfig
 from symile_m3.objectives import OBJECTIVES, Objective, get_objective
 from symile_m3.progress import NoProgress, Progress
+from symile_m3.questions import Questions
 from symile_m3.recipe import TrainConfig
-from symile_m3.retrieval import QUERY, Retrieval, query_inputs, retrieve
-from symile_m3.seeds import generator
-from symile_m3.shards import missing_mask
 from symile_m3.train import new_model, new_tokeniser
 
-PATTERNS = {  # name -> which of (audio, text) is missing
-    "both": (False, False),
-    "text_only": (True, False),
-    "audio_only": (False, True),
-    "none": (True, True),
-}
+__all__ = ["PATTERNS", "bootstrap_interval", "evaluate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,66 +34,163 @@ class _Trained:
     model: Model
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """A run that is there; `directory` holds its checkpoint."""
+
+    directory: Path
+    name: str
+    config: TrainConfig
+
+
 def evaluate(
     data: Path | str,
-    runs: Path,
+    runs: Path | Sequence[Path],
     *,
-    missing_p: float | None = None,
+    missing_p: float | Sequence[float] | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
+    directions: bool = False,
+    by_class: bool = False,
+    gap: bool = False,
+    bound: bool = False,
     on_bad_sample: str = "stop",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Evaluate every run in `runs` on the test split of the dataset in `data`, a directory or URL.
 
     Args:
-        missing_p: also hide each query modality with this probability and report by what is left.
+        runs: a directory with one subdirectory an objective, or several such directories. Their runs may differ in
+            the seed, and are then taken together, and in the training `missing_p`, which gives a curve.
+        missing_p: also hide each query modality with this probability and report by what is left; several
+            probabilities give a curve.
         bootstrap: resamples of the queries for the 95% intervals.
         seed: of the bootstrap and of what is hidden.
+        directions: also retrieve every modality from the other two, and from each of them alone.
+        by_class: also report the accuracy of each class.
+        gap: also measure the modality gap.
+        bound: also measure the bound of the total correlation.
 
     Returns:
-        The figures, as `eval --json` writes them: dataset, bounds, results, and missing where asked for.
+        The figures, as `eval --json` writes them: dataset, bounds, results, and what was asked for beside them.
 
     Raises:
         UsageError: an argument is out of range.
         NotBuiltError: there is no dataset, or no finished run.
-        TrainingError: a run is of another dataset, or damaged.
+        TrainingError: a run is of another dataset, or damaged, or the runs do not go together.
     """
-    if missing_p is not None and not 0 <= missing_p < 1:
-        raise UsageError(f"--missing-p {missing_p}: a probability from 0 to less than 1")
+    chosen_p = () if missing_p is None else (missing_p,) if isinstance(missing_p, int | float) else tuple(missing_p)
+    for p in chosen_p:
+        if not 0 <= p < 1:
+            raise UsageError(f"--missing-p {p}: a probability from 0 to less than 1")
+    if len(set(chosen_p)) < len(chosen_p) or (missing_p is not None and not chosen_p):
+        raise UsageError("--missing-p: give one probability or more, each once")
     if bootstrap < 1:
         raise UsageError(f"--bootstrap {bootstrap}: at least one resample")
     progress = progress or NoProgress()
+    directories = [runs] if isinstance(runs, Path) else list(runs)
     dataset = open_dataset(data, on_bad_sample, progress)
-    found = [name for name in OBJECTIVES if (runs / name / "best.pt").exists()]
-    if not found:
-        raise NotBuiltError(f"no trained run in {runs}: run `symile-m3 train` first, or name its directory with --runs")
-    configs = {name: _load_config(runs / name, dataset) for name in found}
-    if len({config.features for config in configs.values()}) > 1:
-        raise TrainingError(f"the runs in {runs} use different features; evaluate them from separate --runs")
-    feature_config = configs[found[0]].features
+    found = _find_runs(directories, dataset)
+    feature_config = found[0].config.features
     features = load_features(dataset, feature_config, progress)
-    trained = [_load_run(runs / name, name, configs[name], dataset, features) for name in found]
+    least = {name: min(run.config.missing_p for run in found if run.name == name) for name in _names(found)}
 
-    results: dict[str, Any] = {}
-    missing: dict[str, Any] = {"p": missing_p}
-    with progress.task("Evaluating", len(trained), "runs") as task:
-        for run in trained:
+    asked = Asked(missing=chosen_p, directions=directions, gap=gap, bound=bound, seed=seed)
+    measured: list[parts.Measured] = []
+    questions: Questions | None = None
+    with progress.task("Evaluating", len(found), "runs") as task:
+        for run in found:
+            trained = _load_run(run.directory, run.name, run.config, dataset, features)
             tokeniser = new_tokeniser(dataset, run.config)
-            queries = Retrieval.of_split(dataset, features, "test", tokeniser, on_bad_sample)
-            results[run.objective.name] = _complete(run, queries, dataset, bootstrap, seed)
-            if missing_p is not None:
-                fill = None if run.config.missing_p else _mean_reps(run, dataset, features, on_bad_sample)
-                missing[run.objective.name] = _with_missing(run, queries, fill, missing_p, seed)
+            if questions is None or run.config.model != found[0].config.model:
+                questions = Questions.of_split(dataset, features, "test", tokeniser, on_bad_sample)
+            first = run.config.missing_p == least[run.name]
+            measures = measure(
+                trained.model,
+                trained.objective,
+                questions,
+                tokeniser,
+                asked if first else Asked(seed=seed),
+                trained_with_missing=bool(run.config.missing_p),
+                on_bad_sample=on_bad_sample,
+            )
+            measured.append(
+                parts.Measured(directory=run.directory, name=run.name, config=run.config, measures=measures)
+            )
             task.advance()
-    report = {
+    assert questions is not None
+    main = {
+        name: [run for run in measured if run.name == name and run.config.missing_p == p] for name, p in least.items()
+    }
+    report: dict[str, Any] = {
         "dataset": _describe(dataset),
         "bounds": _bounds(dataset, features, feature_config),
-        "results": results,
+        "results": {
+            name: parts.result(runs_of, questions, by_class, bootstrap, seed) for name, runs_of in main.items()
+        },
     }
-    if missing_p is not None:
-        report["missing"] = missing
+    curve = [parts.with_hidden(main, questions, p, bootstrap, seed) for p in chosen_p]
+    if len(curve) == 1:
+        report["missing"] = curve[0]
+    elif curve:
+        report["missing_curve"] = curve
+    if len(main) > 1:
+        report["differences"] = parts.differences(main, bootstrap, seed)
+    if len({run.config.missing_p for run in found}) > 1:
+        report["trained_missing_curve"] = parts.trained_curve(measured, bootstrap, seed)
+    if directions:
+        key = feature_key(dataset, feature_config)
+        report["directions"] = parts.in_directions(main, questions, key, bootstrap, seed)
+    if gap:
+        report["modality_gap"] = {name: parts.gap_figures(runs_of, bootstrap, seed) for name, runs_of in main.items()}
+    if bound:
+        report["total_correlation"] = parts.total_correlation(main, dataset)
     return report
+
+
+def _names(found: Sequence[_Found]) -> list[str]:
+    return [name for name in OBJECTIVES if any(run.name == name for run in found)]
+
+
+def _find_runs(directories: Sequence[Path], dataset: Dataset) -> list[_Found]:
+    """The runs of all directories, objective by objective.
+
+    Raises:
+        NotBuiltError: a directory holds none.
+        TrainingError: they do not go together.
+    """
+    found = []
+    for directory in directories:
+        names = [name for name in OBJECTIVES if (directory / name / "best.pt").exists()]
+        if not names:
+            raise NotBuiltError(
+                f"no trained run in {directory}: run `symile-m3 train` first, or name its directory with --runs"
+            )
+        for name in names:
+            config = _load_config(directory / name, dataset)
+            found.append(_Found(directory=directory / name, name=name, config=config))
+    if len({run.config.features for run in found}) > 1:
+        where = ", ".join(map(str, directories))
+        raise TrainingError(f"the runs in {where} use different features; evaluate them from separate --runs")
+    found.sort(key=lambda run: OBJECTIVES.index(run.name))
+    first: dict[str, _Found] = {}
+    same: dict[tuple[str, float, int], _Found] = {}
+    for run in found:
+        of_name = first.setdefault(run.name, run)
+        mine, theirs = (asdict(other.config) for other in (run, of_name))
+        different = [key for key in mine if key not in ("seed", "missing_p") and mine[key] != theirs[key]]
+        if different:
+            raise TrainingError(
+                f"{of_name.directory} and {run.directory} differ in {', '.join(different)}: runs that are evaluated "
+                "together may differ in seed and missing_p; evaluate them one by one"
+            )
+        twin = same.setdefault((run.name, run.config.missing_p, run.config.seed), run)
+        if twin is not run:
+            raise TrainingError(
+                f"{twin.directory} and {run.directory} are of one recipe and seed, so they say nothing of how runs "
+                "differ; train one of them again with another --seed, or leave it out"
+            )
+    return found
 
 
 def _load_config(directory: Path, dataset: Dataset) -> TrainConfig:
@@ -151,67 +241,3 @@ def _bounds(dataset: Dataset, features: Features, config: FeatureConfig) -> dict
         "image_ceiling": ceilings.image,
         "language_ceiling": ceilings.language,
     }
-
-
-def _complete(run: _Trained, queries: Retrieval, dataset: Dataset, bootstrap: int, seed: int) -> dict[str, Any]:
-    hits = retrieve(run.model, run.objective, queries)
-    top1 = hits[1].float()
-    return {
-        "top1": float(top1.mean()),
-        "ci95": bootstrap_interval(hits[1].numpy(), bootstrap, seed),
-        "top5": float(hits[5].float().mean()),
-        "by_language": {
-            language: float(top1[queries.language_ids == i].mean())
-            for i, language in enumerate(dataset.plan.lexicon.languages)
-            if bool((queries.language_ids == i).any())
-        },
-        "n": len(queries),
-        "trained_with_missing_p": run.config.missing_p,
-    }
-
-
-def bootstrap_interval(hits: Any, resamples: int, seed: int) -> list[float]:
-    """95% percentile interval of the mean over queries, from resampling queries with replacement."""
-    random = generator(seed, "bootstrap")
-    # The number of hits in a resample of independent yes-or-no outcomes is binomial.
-    means = random.binomial(len(hits), np.mean(hits), size=resamples) / len(hits)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return [float(low), float(high)]
-
-
-def _with_missing(
-    run: _Trained, queries: Retrieval, fill: dict[str, Tensor] | None, p: float, seed: int
-) -> dict[str, Any]:
-    """Accuracy overall and by what is left of the query, with `fill` or the learned embeddings for the rest."""
-    missing = {modality: torch.from_numpy(missing_mask(queries.keys, modality, p, seed)) for modality in QUERY}
-    hits = retrieve(run.model, run.objective, queries, (1,), missing=missing, fill=fill)[1].float()
-    report: dict[str, Any] = {
-        "overall": float(hits.mean()),
-        "fill": "learned embedding" if fill is None else "mean training representation",
-        "n": {},
-    }
-    for name, (no_audio, no_text) in PATTERNS.items():
-        chosen = (missing["audio"] == no_audio) & (missing["text"] == no_text)
-        report["n"][name] = int(chosen.sum())
-        report[name] = float(hits[chosen].mean()) if bool(chosen.any()) else None
-    return report
-
-
-@torch.inference_mode()
-def _mean_reps(run: _Trained, dataset: Dataset, features: Features, on_bad_sample: str) -> dict[str, Tensor]:
-    """Mean representation of each query modality over all training samples, (D,).
-
-    For a model that never saw a missing modality. The MIP is multilinear, so its value at the mean is its
-    expectation over the missing modality.
-    """
-    tokeniser = new_tokeniser(dataset, run.config)
-    totals = {modality: torch.zeros(run.config.model.dim, dtype=torch.float64) for modality in QUERY}
-    count = 0
-    for batch in open_loader(
-        dataset, "train", tokeniser=tokeniser, batch_size=500, seed=run.config.seed, on_bad_sample=on_bad_sample
-    ):
-        inputs = query_inputs(batch, features)
-        for modality, total_D in totals.items():
-            total_D += run.model.encode(modality, inputs).sum(dim=0, dtype=torch.float64)
-        count += len(batch.keys)
-    return {modality: (total_D / count).float() for modality, total_D in totals.items()}

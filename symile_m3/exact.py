@@ -67,3 +67,57 @@ class ExactValues:
             class_from_both=1.0,
             language_from_text=1 / w if known else None,
         )
+
+
+RETRIEVED = {  # what is retrieved -> the modalities of the query
+    "image": ("audio", "text"),
+    "audio": ("image", "text"),
+    "text": ("image", "audio"),
+}
+RIGHT = {  # what is retrieved -> which candidates are right
+    "image": "images of the class",
+    "audio": "clips of the language",
+    "text": "texts that hold the word for the class in the language",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExactRetrieval:
+    """The best accuracies of retrieving one modality, known of the process; None where there is no simple value.
+
+    A retrieved image is right if it is of the sample's class, a clip if it is of the sample's language, a text if it
+    holds the sample's target word, whether as its own target or as a distractor.
+
+    Attributes:
+        retrieved: image, audio or text.
+        chance: the probability that a candidate drawn from the process is right.
+        best: modalities given, joined by "+" -> the best accuracy where the candidates say nothing of the query.
+    """
+
+    retrieved: str
+    chance: float
+    best: dict[str, float | None]
+
+    @classmethod
+    def of_plan(cls, plan: Plan, retrieved: str) -> ExactRetrieval:
+        """The values of a dataset with K classes, L languages and w words a text.
+
+        From the image alone a text that holds the class has it in one of L languages, all equally likely; from audio
+        alone a text has at most one word of the language, of one of K classes. Any one word is in a `disjoint` text
+        with probability w / (K L). An `overlap` text whose target is in another language has w - 1 words drawn from
+        (L - 1) K. There a text may repeat a class, so that image and text together need not tell the language.
+        """
+        K, L, w = len(plan.lexicon), len(plan.lexicon.languages), plan.config.words
+        known = plan.config.text == "disjoint"
+        if retrieved == "image":
+            best: dict[str, float | None] = {"audio+text": 1.0, "text": 1 / w if known else None, "audio": 1 / K}
+            return cls(retrieved=retrieved, chance=1 / K, best=best)
+        if retrieved == "audio":
+            best = {"image+text": 1.0 if known else None, "text": 1 / w if known else None, "image": 1 / L}
+            return cls(retrieved=retrieved, chance=1 / L, best=best)
+        if retrieved == "text":
+            distractor = 1 - (1 - 1 / ((L - 1) * K)) ** (w - 1)
+            chance = w / (K * L) if known else 1 / (K * L) + (L - 1) / L * distractor
+            best = {"image+audio": 1.0, "image": 1 / L if known else None, "audio": 1 / K if known else None}
+            return cls(retrieved=retrieved, chance=chance, best=best)
+        raise ValueError(f"{retrieved!r}: one of {', '.join(RETRIEVED)} can be retrieved")

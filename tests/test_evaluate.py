@@ -77,7 +77,7 @@ def features(dataset: Dataset) -> Features:
 
 def test_the_report_has_its_keys_and_is_json(report: dict[str, Any], dataset: Dataset, ceilings: Ceilings) -> None:
     assert json.loads(json.dumps(report)) == report
-    assert list(report) == ["dataset", "bounds", "results", "missing"]
+    assert list(report) == ["dataset", "bounds", "results", "missing", "differences"]
     expected = {"languages": 2, "words": 2, "classes": 8, "split_by": "media"}
     assert {name: report["dataset"][name] for name in expected} == expected
     assert report["dataset"]["fingerprint"] == dataset.plan.fingerprint
@@ -92,7 +92,7 @@ def test_the_report_has_its_keys_and_is_json(report: dict[str, Any], dataset: Da
         assert 0 <= result["ci95"][0] <= result["top1"] <= result["ci95"][1] <= 1
         assert result["top1"] <= result["top5"]
         assert result["trained_with_missing_p"] == 0
-    assert list(report["missing"]) == ["p", "symile", "clip"]
+    assert list(report["missing"]) == ["p", "symile", "clip", "exact"]
     assert report["missing"]["p"] == 0.5
 
 

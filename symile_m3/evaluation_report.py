@@ -1,0 +1,177 @@
+"""The parts of an evaluation's report, from what was measured of the runs.
+
+Suffixes: S runs, Q queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from symile_m3.accuracies import accuracy, by_group, by_pattern, difference, hits, interval, stacked
+from symile_m3.ceilings import measure_readings
+from symile_m3.exact import RETRIEVED, RIGHT, ExactRetrieval, ExactValues
+from symile_m3.features import Dataset
+from symile_m3.measures import Measures, hidden
+from symile_m3.questions import Questions
+from symile_m3.reader import read_ranks
+from symile_m3.recipe import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A run and what was measured of it.
+
+    Attributes:
+        directory: of the run.
+        name: of its objective.
+        config: its recipe.
+        measures: of it.
+    """
+
+    directory: Path
+    name: str
+    config: TrainConfig
+    measures: Measures
+
+
+def result(
+    runs: Sequence[Measured], questions: Questions, with_classes: bool, bootstrap: int, seed: int
+) -> dict[str, Any]:
+    """Retrieval of the image from audio and text, by one objective."""
+    ranks_SQ = stacked([run.measures.ranks_Q for run in runs])
+    lexicon = questions.dataset.plan.lexicon
+    languages = by_group(ranks_SQ, questions.language_ids.numpy(), lexicon.languages, bootstrap, seed)
+    top1_S = hits(ranks_SQ, 1).mean(axis=1)
+    result = {
+        **accuracy(ranks_SQ, bootstrap, seed),
+        "by_language": {name: group["top1"] for name, group in languages.items()},
+        "by_language_ci95": {name: group["ci95"] for name, group in languages.items()},
+        "n": len(questions),
+        "trained_with_missing_p": runs[0].config.missing_p,
+        "runs": [
+            {"directory": str(run.directory), "seed": run.config.seed, "top1": float(top1)}
+            for run, top1 in zip(runs, top1_S, strict=True)
+        ],
+    }
+    if len(runs) > 1:
+        result["deviation_over_runs"] = float(np.std(top1_S, ddof=1))
+    if with_classes:
+        result["by_class"] = by_group(ranks_SQ, questions.class_ids.numpy(), lexicon.class_keys, bootstrap, seed)
+    return result
+
+
+def with_hidden(
+    main: dict[str, list[Measured]], questions: Questions, p: float, bootstrap: int, seed: int
+) -> dict[str, Any]:
+    """Accuracy with query modalities hidden, overall and by what is left, beside what is possible."""
+    masks = hidden(questions, p, seed)
+    exact = ExactValues.of_plan(questions.dataset.plan)
+    record: dict[str, Any] = {"p": p}
+    for name, runs in main.items():
+        ranks_SQ = stacked([run.measures.missing[p] for run in runs])
+        record[name] = {**by_pattern(ranks_SQ, masks, bootstrap, seed), "fill": runs[0].measures.fill}
+    record["exact"] = {
+        "both": exact.class_from_both,
+        "text_only": exact.class_from_text,
+        "audio_only": exact.class_from_speech,
+        "none": exact.class_from_speech,
+    }
+    if exact.class_from_text is not None:
+        left = (1 - p) ** 2 * exact.class_from_both + p * (1 - p) * exact.class_from_text
+        record["exact"]["overall"] = left + p * exact.class_from_speech
+    return record
+
+
+def differences(main: dict[str, list[Measured]], bootstrap: int, seed: int) -> dict[str, dict[str, Any]]:
+    """Each objective against each after it, in the runs of the same seed."""
+    report = {}
+    names = list(main)
+    for i, one in enumerate(names):
+        for other in names[i + 1 :]:
+            ranks = [{run.config.seed: run.measures.ranks_Q for run in main[name]} for name in (one, other)]
+            seeds = [number for number in ranks[0] if number in ranks[1]]
+            if seeds:
+                first, second = (stacked([of_seed[number] for number in seeds]) for of_seed in ranks)
+                report[f"{one} - {other}"] = difference(first, second, bootstrap, seed)
+    return report
+
+
+def trained_curve(measured: Sequence[Measured], bootstrap: int, seed: int) -> dict[str, list[dict[str, Any]]]:
+    """Accuracy on complete queries over the `missing_p` of the training, objective by objective."""
+    report: dict[str, list[dict[str, Any]]] = {}
+    for name in dict.fromkeys(run.name for run in measured):
+        records: list[dict[str, Any]] = []
+        first = 0.0
+        for p in sorted({run.config.missing_p for run in measured if run.name == name}):
+            ranks_SQ = stacked(
+                [run.measures.ranks_Q for run in measured if run.name == name and run.config.missing_p == p]
+            )
+            top1 = hits(ranks_SQ, 1)
+            share = float(top1.mean())
+            records.append({"p": p, "top1": share, "ci95": interval(top1, bootstrap, seed), "runs": len(ranks_SQ)})
+            first = first or share
+            records[-1]["of_first"] = share / first if first else None
+        report[name] = records
+    return report
+
+
+def in_directions(
+    main: dict[str, list[Measured]], questions: Questions, key: str, bootstrap: int, seed: int
+) -> dict[str, Any]:
+    """Every direction beside its chance, its exact best, and what a reader of the same features reaches."""
+    dataset = questions.dataset
+    readings = measure_readings(dataset, questions.features, key, questions.image_rows_N, questions.clip_rows_N)
+    reader: dict[str, Tensor] = {} if readings is None else read_ranks(questions, *readings)
+    report: dict[str, Any] = {}
+    for retrieved, both in RETRIEVED.items():
+        exact = ExactRetrieval.of_plan(dataset.plan, retrieved)
+        sets: dict[str, Any] = {}
+        for given in (both, *((name,) for name in both)):
+            record: dict[str, Any] = {
+                "best": exact.best["+".join(given)],
+                "fitting": questions.fitting(retrieved, given),
+                "reader": float((reader[retrieved] == 1).double().mean()) if given == both and reader else None,
+            }
+            for name, runs in main.items():
+                ranks_SQ = stacked([run.measures.directions[retrieved, given] for run in runs])
+                record[name] = accuracy(ranks_SQ, bootstrap, seed)
+            sets["+".join(given)] = record
+        report[retrieved] = {
+            "right": RIGHT[retrieved],
+            "candidates": len(questions.answers[retrieved].labels_NW),
+            "chance": questions.answers[retrieved].chance(),
+            "exact_chance": exact.chance,
+            "from": sets,
+        }
+    fill = {name: runs[0].measures.single_fill for name, runs in main.items()}
+    return {**report, "fill": fill, "n": len(questions)}
+
+
+def gap_figures(runs: Sequence[Measured], bootstrap: int, seed: int) -> dict[str, Any]:
+    """The mean distances of an objective's runs, and accuracy with and without the gap."""
+    gaps = [run.measures.gap for run in runs if run.measures.gap is not None]
+    with_SQ = stacked([run.measures.ranks_Q for run in runs])
+    without_SQ = stacked([found.ranks_Q for found in gaps])
+    return {
+        "distances": {pair: float(np.mean([found.distances[pair] for found in gaps])) for pair in gaps[0].distances},
+        "top1": float(hits(with_SQ, 1).mean()),
+        "without": accuracy(without_SQ, bootstrap, seed),
+        "difference": difference(without_SQ, with_SQ, bootstrap, seed),
+    }
+
+
+def total_correlation(main: dict[str, list[Measured]], dataset: Dataset) -> dict[str, Any]:
+    """The exact value, and the bound of each objective that has one, as a mean over its runs."""
+    report: dict[str, Any] = {"exact": ExactValues.of_plan(dataset.plan).total_correlation}
+    for name, runs in main.items():
+        bounds = [run.measures.bound for run in runs if run.measures.bound is not None]
+        if bounds:
+            nats = float(np.mean([bound.nats for bound in bounds]))
+            report[name] = {"nats": nats, "rows": bounds[0].rows, "highest": bounds[0].highest}
+    return report

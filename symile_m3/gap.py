@@ -1,0 +1,83 @@
+"""The modality gap: how far apart the modalities lie on the sphere, and what it does to retrieval.
+
+Liang et al., "Mind the Gap", NeurIPS 2022, found the representations of two modalities in separate cones. Here it is
+the distance between the centroids of the normalised representations of the same samples. Suffixes: Q queries, D
+dimensions.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from symile_m3.objectives import Objective
+from symile_m3.questions import Encoded, Questions
+from symile_m3.ranking import Representations, first_right
+
+_ROWS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModalityGap:
+    """The gap of one model.
+
+    Attributes:
+        distances: two modalities, joined by "-" -> the distance of their centroids, from 0 to 2.
+        ranks_Q: (Q,) of the right image from audio and text, once each modality's centroid has been subtracted from
+            its normalised representations.
+    """
+
+    distances: dict[str, float]
+    ranks_Q: Tensor
+
+
+class Centred:
+    """Normalised representations without their centroid.
+
+    Args:
+        source: the representations.
+        centroid_D: (D,) mean of the normalised ones.
+    """
+
+    def __init__(self, source: Representations, centroid_D: Tensor) -> None:
+        self._source, self._centroid_D = source, centroid_D
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, rows: Tensor, /) -> Tensor:
+        return F.normalize(self._source[rows], dim=1) - self._centroid_D
+
+
+@torch.inference_mode()
+def centroid(reps: Representations) -> Tensor:
+    """(D,) mean of the normalised rows, of which there is at least one."""
+    total: Tensor | None = None
+    for rows in torch.split(torch.arange(len(reps)), _ROWS):
+        part = F.normalize(reps[rows], dim=1).sum(dim=0, dtype=torch.float64)
+        total = part if total is None else total + part
+    assert total is not None
+    return (total / len(reps)).float()
+
+
+@torch.inference_mode()
+def modality_gap(objective: Objective, questions: Questions, encoded: Encoded) -> ModalityGap:
+    """The gap between the modalities of the samples, and retrieval of images without it."""
+    centroids = {modality: centroid(reps) for modality, reps in encoded.queries.items()}
+    ranks_Q = first_right(
+        objective.scores,
+        [Centred(encoded.queries[modality], centroids[modality]) for modality in ("audio", "text")],
+        Centred(encoded.candidates["image"], centroids["image"]),
+        questions.answers["image"],
+    )
+    return ModalityGap(
+        distances={
+            f"{first}-{second}": float((centroids[first] - centroids[second]).norm())
+            for first, second in itertools.combinations(centroids, 2)
+        },
+        ranks_Q=ranks_Q,
+    )

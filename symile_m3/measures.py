@@ -1,0 +1,157 @@
+"""What is measured of one trained model: the rank of the right candidate, for every query and question asked.
+
+Suffix: Q queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from symile_m3.exact import RETRIEVED
+from symile_m3.gap import ModalityGap, modality_gap
+from symile_m3.information import Bound, unseen_bound
+from symile_m3.model import Model
+from symile_m3.objectives import Objective
+from symile_m3.questions import Encoded, Questions
+from symile_m3.ranking import Representations, first_right
+from symile_m3.repstore import Replaced
+from symile_m3.retrieval import QUERY
+from symile_m3.shards import missing_mask
+from symile_m3.standins import LEARNED, MEAN, PAIR, learned_embeddings, mean_representations
+from symile_m3.towers.text import Tokeniser
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is to be measured beside the retrieval of the image from audio and text.
+
+    Attributes:
+        missing: probabilities with which each query modality is hidden.
+        directions: every modality from the other two and from each of them alone.
+        gap: the modality gap.
+        bound: the bound of the total correlation.
+        seed: of what is hidden, and of the batches of the bound.
+    """
+
+    missing: tuple[float, ...] = ()
+    directions: bool = False
+    gap: bool = False
+    bound: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measures:
+    """What was measured; ranks are (Q,) of the best right candidate, as `first_right` has them.
+
+    Attributes:
+        ranks_Q: of the image from audio and text.
+        missing: p -> ranks with query modalities hidden.
+        directions: (what is retrieved, from what) -> ranks.
+        fill: what stands for a hidden modality; empty where none was hidden.
+        single_fill: what stands for the other modality of a query of one alone; empty where none was asked.
+        gap, bound: where asked for; the bound only where it holds.
+    """
+
+    ranks_Q: Tensor
+    missing: dict[float, Tensor] = field(default_factory=dict)
+    directions: dict[tuple[str, tuple[str, ...]], Tensor] = field(default_factory=dict)
+    fill: str = ""
+    single_fill: str = ""
+    gap: ModalityGap | None = None
+    bound: Bound | None = None
+
+
+def hidden(questions: Questions, p: float, seed: int) -> dict[str, Tensor]:
+    """Query modality -> (Q,) True where it is hidden."""
+    return {modality: torch.from_numpy(missing_mask(questions.keys, modality, p, seed)) for modality in QUERY}
+
+
+@torch.inference_mode()
+def measure(
+    model: Model,
+    objective: Objective,
+    questions: Questions,
+    tokeniser: Tokeniser,
+    asked: Asked,
+    *,
+    trained_with_missing: bool,
+    on_bad_sample: str = "stop",
+) -> Measures:
+    """Encode all images, clips and texts once, and rank them for every question asked.
+
+    Args:
+        trained_with_missing: whether the model has learned embeddings for what is missing; else the mean
+            representation over the training samples takes their place.
+    """
+    encoded = questions.encode(model)
+    queries = encoded.queries
+
+    def ranks(retrieved: str, reps: Sequence[Representations]) -> Tensor:
+        return first_right(objective.scores, reps, encoded.candidates[retrieved], questions.answers[retrieved])
+
+    # The cosine of a pair needs no third modality; a product does.
+    in_pairs = objective.name == "clip" and not trained_with_missing
+    needed = {*QUERY} if asked.missing else set()
+    if asked.directions and not in_pairs:
+        needed = {*RETRIEVED}
+    standins: Mapping[str, Tensor] = {}
+    if needed:
+        standins = (
+            learned_embeddings(model, questions)
+            if trained_with_missing
+            else mean_representations(model, questions, tokeniser, sorted(needed), on_bad_sample=on_bad_sample)
+        )
+    missing = {}
+    for p in asked.missing:
+        masks = hidden(questions, p, asked.seed)
+        missing[p] = ranks("image", [Replaced(queries[name], masks[name], standins[name]) for name in QUERY])
+    complete_Q = ranks("image", [queries[name] for name in QUERY])
+    directions = (
+        {
+            (retrieved, given): complete_Q
+            if retrieved == "image" and given == QUERY
+            else ranks(retrieved, _reps(queries, RETRIEVED[retrieved], given, {} if in_pairs else standins))
+            for retrieved, both in RETRIEVED.items()
+            for given in (both, *((name,) for name in both))
+        }
+        if asked.directions
+        else {}
+    )
+    fill = LEARNED if trained_with_missing else MEAN
+    return Measures(
+        ranks_Q=complete_Q,
+        missing=missing,
+        directions=directions,
+        fill=fill if asked.missing else "",
+        single_fill=(PAIR if in_pairs else fill) if asked.directions else "",
+        gap=modality_gap(objective, questions, encoded) if asked.gap else None,
+        bound=_bound(model, objective, encoded, asked),
+    )
+
+
+def _reps(
+    queries: Mapping[str, Representations],
+    modalities: Sequence[str],
+    given: Sequence[str],
+    standins: Mapping[str, Tensor],
+) -> list[Representations]:
+    """What is given, and what stands for the rest where there is something."""
+    return [
+        queries[name]
+        if name in given
+        else Replaced(queries[name], torch.ones(len(queries[name]), dtype=torch.bool), standins[name])
+        for name in modalities
+        if name in given or name in standins
+    ]
+
+
+def _bound(model: Model, objective: Objective, encoded: Encoded, asked: Asked) -> Bound | None:
+    """Symile's: the product is a critic of all modalities at once; pairwise cosines see only the pairs."""
+    if not asked.bound or objective.name != "symile" or len(encoded.queries["text"]) < 3:
+        return None
+    return unseen_bound(model, encoded, asked.seed)

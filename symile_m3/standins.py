@@ -1,0 +1,81 @@
+"""What stands for a modality that a query lacks: a learned embedding, or the mean over the training samples.
+
+Suffix: D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from symile_m3.batches import open_loader
+from symile_m3.model import Inputs, Model
+from symile_m3.questions import Questions
+from symile_m3.towers.text import Tokeniser
+
+LEARNED, MEAN, PAIR = "learned embedding", "mean training representation", "nothing: the other pair's cosine"
+
+
+@torch.inference_mode()
+def learned_embeddings(model: Model, questions: Questions) -> dict[str, Tensor]:
+    """Modality -> (D,) what a model trained with missing modalities has learned for each of them."""
+    model.eval()
+    found = {}
+    for modality, parts in (
+        ("image", questions.image_inputs()),
+        ("audio", questions.clip_inputs()),
+        ("text", questions.text_inputs()),
+    ):
+        inputs = next(iter(parts))
+        found[modality] = model.encode(modality, replace(inputs, missing={modality: _all(inputs)}))[0]
+    return found
+
+
+def _all(inputs: Inputs) -> Tensor:
+    given = inputs.image_BF if inputs.image_BF is not None else inputs.audio
+    count = len(given) if given is not None else len(inputs.text.starts) if inputs.text is not None else 0
+    return torch.ones(count, dtype=torch.bool)
+
+
+@torch.inference_mode()
+def mean_representations(
+    model: Model,
+    questions: Questions,
+    tokeniser: Tokeniser,
+    modalities: Sequence[str],
+    *,
+    seed: int = 0,
+    on_bad_sample: str = "stop",
+) -> dict[str, Tensor]:
+    """Modality -> (D,) mean representation over all training samples.
+
+    For a model that never saw a missing modality. The MIP is multilinear, so its value at the mean is its
+    expectation over the missing modality.
+    """
+    model.eval()
+    features = questions.features
+    totals = {modality: torch.zeros(model.dim, dtype=torch.float64) for modality in modalities}
+    uses = {"image": torch.zeros(len(features.image_NVF)), "audio": torch.zeros(len(features.clip_NF))}
+    count = 0
+    for batch in open_loader(
+        questions.dataset, "train", tokeniser=tokeniser, batch_size=500, seed=seed, on_bad_sample=on_bad_sample
+    ):
+        uses["image"] += torch.bincount(batch.image_rows, minlength=len(uses["image"]))
+        uses["audio"] += torch.bincount(batch.clip_rows, minlength=len(uses["audio"]))
+        if "text" in totals:
+            totals["text"] += model.encode("text", Inputs(text=batch.texts)).sum(dim=0, dtype=torch.float64)
+        count += len(batch.keys)
+    for modality in set(totals) - {"text"}:  # each distinct image and clip once, as often as it is used
+        for rows in torch.split(uses[modality].nonzero()[:, 0], 500):
+            if modality == "image":
+                inputs = Inputs(image_BF=features.image_NVF[rows, 0].float())
+            else:
+                mask = features.clip_mask_NT
+                inputs = Inputs(
+                    audio=features.clip_NF[rows].float(), audio_mask_BT=None if mask is None else mask[rows]
+                )
+            totals[modality] += uses[modality][rows].double() @ model.encode(modality, inputs).double()
+    return {modality: (total_D / count).float() for modality, total_D in totals.items()}
