@@ -2,33 +2,96 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from symile_m3.cli.build import DATA
-from symile_m3.cli.options import DatasetOption, JsonOption, RunsOption, SeedOption, probability
+from symile_m3.cli.options import DatasetOption, JsonOption, SeedOption, output_path, probability
 from symile_m3.cli.train import RUNS
+
+
+class Probabilities(tuple[float, ...]):
+    """One probability or several, as given with commas between."""
+
+    __slots__ = ()
+
+
+def probabilities(text: str) -> Probabilities:
+    """Numbers from 0 to 1 with commas between them, each once."""
+    found = Probabilities(probability(part) for part in text.split(","))
+    if len(set(found)) < len(found):
+        raise typer.BadParameter(f"{text} has a probability twice; give each once")
+    return found
 
 
 def evaluate(
     data: DatasetOption = DATA,
-    runs: RunsOption = RUNS,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--runs",
+            metavar="DIR",
+            show_default=str(RUNS),
+            help="Directory of the runs, one subdirectory an objective; several for runs that differ in seed or in "
+            "the --missing-p of their training.",
+        ),
+    ] = None,
     missing_p: Annotated[
-        float | None,
+        Probabilities | None,
         typer.Option(
             "--missing-p",
-            metavar="P",
-            parser=probability,
+            metavar="P[,P...]",
+            parser=probabilities,
             show_default="none missing",
-            help="Also hide audio and text of each query with this probability, and report by what is left.",
+            help="Also hide audio and text of each query with this probability, and report by what is left; "
+            "several give a curve and its plot.",
         ),
     ] = None,
     bootstrap: Annotated[
         int,
         typer.Option("--bootstrap", metavar="N", min=1, help="Resamples of the queries for the intervals."),
     ] = 1000,
+    directions: Annotated[
+        bool,
+        typer.Option(
+            "--directions",
+            help="Also retrieve image, audio and text, each from the other two and from each alone.",
+            rich_help_panel="More tables",
+        ),
+    ] = False,
+    by_class: Annotated[
+        bool, typer.Option("--by-class", help="Also the accuracy of each class.", rich_help_panel="More tables")
+    ] = False,
+    gap: Annotated[
+        bool,
+        typer.Option(
+            "--gap",
+            help="Also the distances between the modalities, and accuracy without them.",
+            rich_help_panel="More tables",
+        ),
+    ] = False,
+    bound: Annotated[
+        bool,
+        typer.Option(
+            "--bound",
+            help="Also the lower bound of the total correlation, beside its exact value.",
+            rich_help_panel="More tables",
+        ),
+    ] = False,
+    plot_to: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot",
+            metavar="PATH",
+            parser=output_path,
+            show_default="missing.png in the first directory of runs",
+            help="Where the plot of a curve over p goes, as PNG.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
     seed: SeedOption = 0,
     json_to: JsonOption = None,
 ) -> None:
@@ -37,18 +100,42 @@ def evaluate(
     A retrieval is right when the image has the class of the query. Beside the accuracies stand the exact
     values that text alone and audio alone can reach, and the measured ceilings of the towers.
     """
+    from symile_m3.cli.eval_tables import more_tables
     from symile_m3.cli.output import show
     from symile_m3.cli.tables import evaluation_tables
+    from symile_m3.missing_plot import draw_missing
 
-    report = run_evaluation(data, runs, missing_p=missing_p, bootstrap=bootstrap, seed=seed)
-    show(evaluation_tables(report), report, json_to)
+    runs = runs or [RUNS]
+    report = run_evaluation(
+        data,
+        runs,
+        missing_p=None if missing_p is None else missing_p[0] if len(missing_p) == 1 else missing_p,
+        bootstrap=bootstrap,
+        seed=seed,
+        directions=directions,
+        by_class=by_class,
+        gap=gap,
+        bound=bound,
+    )
+    parts = [*evaluation_tables(report), *more_tables(report)]
+    if "missing_curve" in report or "trained_missing_curve" in report:
+        plot = plot_to or runs[0] / "missing.png"
+        draw_missing(plot, report)
+        report["plot"] = str(plot)
+        parts.append(f"Plot: {plot}")
+    elif plot_to is not None:
+        raise typer.BadParameter(
+            "there is no curve to plot: give several probabilities to --missing-p, or runs trained with several",
+            param_hint="--plot",
+        )
+    show(parts, report, json_to)
 
 
 def run_evaluation(
-    data: Path | str, runs: Path, *, missing_p: float | None = None, bootstrap: int = 1000, seed: int = 0
+    data: Path | str, runs: Path | Sequence[Path], *, missing_p: float | Sequence[float] | None = None, **options: Any
 ) -> dict[str, Any]:
-    """Evaluate with progress on standard error."""
+    """Evaluate with progress on standard error; options as those of `symile_m3.evaluate.evaluate`."""
     from symile_m3.cli.progress import open_progress
     from symile_m3.evaluate import evaluate as evaluate_runs
 
-    return evaluate_runs(data, runs, missing_p=missing_p, bootstrap=bootstrap, seed=seed, progress=open_progress())
+    return evaluate_runs(data, runs, missing_p=missing_p, progress=open_progress(), **options)

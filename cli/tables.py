@@ -22,7 +22,7 @@ PATTERNS = {
 
 def facts(title: str, rows: Sequence[tuple[str, str]]) -> Table:
     """Names and values, one a row."""
-    table = _table(title)
+    table = plain_table(title)
     table.show_header = False
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -33,7 +33,7 @@ def facts(title: str, rows: Sequence[tuple[str, str]]) -> Table:
 
 def figures(title: str | None, header: Sequence[str], rows: Sequence[Sequence[str]], *, names: int = 1) -> Table:
     """Rows of figures, set right, behind the first `names` columns, which name them."""
-    table = _table(title)
+    table = plain_table(title)
     for i, name in enumerate(header):
         table.add_column(name, justify="left" if i < names else "right", overflow="fold", no_wrap=i >= names)
     for row in rows:
@@ -45,7 +45,7 @@ def evaluation_tables(report: Mapping[str, Any]) -> list[RenderableType]:
     """The tables of `eval`: accuracies beside bounds, by language, and by what was left of hidden queries."""
     parts: list[RenderableType] = [accuracy_table(report), language_table(report)]
     if "missing" in report:
-        parts += [missing_table(report), *_fill_lines(report["missing"])]
+        parts += [missing_table(report), *fill_lines(report["missing"])]
     return parts
 
 
@@ -54,32 +54,44 @@ def accuracy_table(report: Mapping[str, Any]) -> Table:
     dataset, bounds, results = report["dataset"], report["bounds"], report["results"]
     counts = sorted({int(result["n"]) for result in results.values() if "n" in result})
     queries = f"{' or '.join(f'{n:,}' for n in counts)} queries, " if counts else ""
-    table = _table(
+    table = plain_table(
         f"Image from audio and text: {queries}{dataset['languages']} languages, "
         f"{dataset['words']} words a text, {dataset['classes']} classes"
     )
     table.add_column("", no_wrap=True)
-    for name in ("top-1", "95% interval", "top-5"):
+    with_mrr = any("mrr" in result for result in results.values())
+    for name in ("top-1", "95% interval", "top-5", *(["MRR"] if with_mrr else [])):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for name, result in results.items():
-        low, high = result["ci95"]
+        runs = len(result.get("runs", ())) or 1
         table.add_row(
-            Text(_title(name), style="bold"),
-            Text(_share(result["top1"]), style="bold"),
-            f"{_share(low)} to {_share(high)}",
-            _share(result["top5"]),
-            "",
+            Text(objective_title(name), style="bold"),
+            Text(share(result["top1"]), style="bold"),
+            span(result["ci95"]),
+            share(result["top5"]),
+            *([share(result.get("mrr"))] if with_mrr else []),
+            f"{runs} runs" if runs > 1 else "",
+        )
+    for pair, found in report.get("differences", {}).items():
+        label = " - ".join(objective_title(name) for name in pair.split(" - "))
+        low, high = found["ci95"]
+        table.add_row(
+            label,
+            f"{found['top1']:+.3f}",
+            f"{low:+.3f} to {high:+.3f}",
+            *[""] * (1 + with_mrr),
+            Text("on the same queries", style="dim"),
         )
     table.add_section()
     for key, label, how in (
         ("text_only", "text alone", f"exact, 1/{dataset['words']}"),
         ("audio_only", "audio alone", f"exact, 1/{dataset['classes']}"),
-        ("image_ceiling", "image ceiling", "measured: the class from the image alone"),
-        ("language_ceiling", "language ceiling", "measured: the language from the clip alone"),
+        ("image_ceiling", "image ceiling", "measured: class from image"),
+        ("language_ceiling", "language ceiling", "measured: language from clip"),
     ):
         if bounds.get(key) is not None:
-            table.add_row(label, _share(bounds[key]), "", "", Text(how, style="dim"))
+            table.add_row(label, share(bounds[key]), *[""] * (2 + with_mrr), Text(how, style="dim"))
     return table
 
 
@@ -88,14 +100,14 @@ def language_table(report: Mapping[str, Any]) -> Table:
     from symile_m3.languages import language_label
 
     results = report["results"]
-    table = _table("Top-1 by spoken language")
+    table = plain_table("Top-1 by spoken language")
     table.add_column("", no_wrap=True)
     for name in results:
-        table.add_column(_title(name), justify="right", no_wrap=True)
+        table.add_column(objective_title(name), justify="right", no_wrap=True)
     codes = sorted({code for result in results.values() for code in result.get("by_language", {})})
     for code in codes:
         table.add_row(
-            language_label(code), *(_share(result.get("by_language", {}).get(code)) for result in results.values())
+            language_label(code), *(share(result.get("by_language", {}).get(code)) for result in results.values())
         )
     return table
 
@@ -109,39 +121,48 @@ def missing_table(report: Mapping[str, Any]) -> Table:
         "text_only": bounds.get("text_only"),
         "audio_only": bounds.get("audio_only"),
         "none": bounds.get("audio_only"),
+        **missing.get("exact", {}),
     }
-    table = _table(f"Top-1 with audio and text hidden, p = {missing['p']:g}")
+    table = plain_table(f"Top-1 with audio and text hidden, p = {missing['p']:g}")
     table.add_column("what is left", no_wrap=True)
     for name in names:
-        table.add_column(_title(name), justify="right", no_wrap=True)
+        table.add_column(objective_title(name), justify="right", no_wrap=True)
     table.add_column("exact", justify="right", no_wrap=True, style="dim")
     for key, label in PATTERNS.items():
-        table.add_row(label, *(_share(missing[name].get(key)) for name in names), _share(exact.get(key)))
+        table.add_row(label, *(share(missing[name].get(key)) for name in names), share(exact.get(key)))
     return table
 
 
-def _fill_lines(missing: Mapping[str, Any]) -> list[RenderableType]:
+def fill_lines(missing: Mapping[str, Any]) -> list[RenderableType]:
+    """What stands for what is hidden, one line for all objectives that have the same."""
     by_text: dict[str, list[str]] = {}
-    for name, how in missing.get("fill", {}).items():
-        by_text.setdefault(str(how), []).append(_title(name))
+    for name, figures in missing.items():
+        if isinstance(figures, Mapping) and "fill" in figures:
+            by_text.setdefault(str(figures["fill"]), []).append(objective_title(name))
     return [Text(f"In place of what is hidden, {' and '.join(names)}: {how}") for how, names in by_text.items()]
+
+
+def span(ci95: Sequence[float]) -> str:
+    """An interval of shares."""
+    low, high = ci95
+    return f"{share(low)} to {share(high)}"
 
 
 def run_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
     """What `train` left, one row an objective."""
     from symile_m3.cli.output import duration
 
-    table = _table("Trained; top-1 on the validation samples")
+    table = plain_table("Trained; top-1 on the validation samples")
     table.add_column("", no_wrap=True)
     for name in ("steps", "best step", "top-1", "time"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("directory", overflow="fold")
     for name, run in results.items():
         table.add_row(
-            Text(_title(name), style="bold"),
+            Text(objective_title(name), style="bold"),
             f"{run['steps']:,}",
             f"{run['best_step']:,}",
-            _share(run["best_top1"]),
+            share(run["best_top1"]),
             duration(run["seconds"]),
             Text(str(run["directory"])),
         )
@@ -154,7 +175,7 @@ def audit_tables(
     """What `verify` looked at, what the probes reached, and the problems."""
     parts: list[RenderableType] = [facts("Checks", checks)]
     if probes:
-        table = _table("Probes: accuracy beside what is exactly possible")
+        table = plain_table("Probes: accuracy beside what is exactly possible")
         table.add_column("", no_wrap=True)
         for name in ("accuracy", "exact", "limit"):
             table.add_column(name, justify="right", no_wrap=True)
@@ -162,7 +183,7 @@ def audit_tables(
         for name, probe in probes.items():
             limit = probe.get("limit")  # a ceiling that is only measured has none
             verdict = "measured" if limit is None else "ok" if probe["accuracy"] <= limit else "too much"
-            table.add_row(Text(name), *(_share(probe.get(key)) for key in ("accuracy", "exact", "limit")), verdict)
+            table.add_row(Text(name), *(share(probe.get(key)) for key in ("accuracy", "exact", "limit")), verdict)
         parts.append(table)
     parts += [Text(f"problem: {problem}") for problem in problems]
     parts.append(Text(f"{len(problems)} problem{'' if len(problems) == 1 else 's'}" if problems else "no problems"))
@@ -171,7 +192,7 @@ def audit_tables(
 
 def lexicon_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """Class names, one class a row."""
-    table = _table(None)
+    table = plain_table(None)
     for name in header:
         table.add_column(name, overflow="fold")
     for row in rows:
@@ -179,15 +200,18 @@ def lexicon_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table
     return table
 
 
-def _table(title: str | None) -> Table:
+def plain_table(title: str | None) -> Table:
+    """A table as all of ours look."""
     return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
 
 
-def _title(objective: str) -> str:
+def objective_title(objective: str) -> str:
+    """The name of an objective for people."""
     return TITLES.get(objective, objective)
 
 
-def _share(value: float | None) -> str:
+def share(value: float | None) -> str:
+    """A share with three digits, or four where it is small; `-` for none."""
     if value is None:
         return "-"
     return f"{value:.3f}" if value == 0 or value >= 0.0095 else f"{value:.4f}"
