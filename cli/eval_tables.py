@@ -34,25 +34,23 @@ def more_tables(report: Mapping[str, Any]) -> list[RenderableType]:
 
 def curve_table(report: Mapping[str, Any]) -> Table:
     """Top-1 over the probability that a query modality is hidden."""
-    names = list(report["results"])
     table = plain_table("Top-1 over p, audio and text each hidden with probability p")
     table.add_column("p", justify="right", no_wrap=True)
-    for name in names:
-        table.add_column(objective_title(name), justify="right", no_wrap=True)
-        table.add_column("95% interval", justify="right", no_wrap=True)
-    for key, label in PATTERNS.items():
-        if key not in ("overall", "none"):
-            for name in names:
-                table.add_column(f"{objective_title(name)}, {label}", justify="right")
-    table.add_column("exact, all", justify="right", no_wrap=True, style="dim")
+    table.add_column("", no_wrap=True)
+    table.add_column(PATTERNS["overall"], justify="right", no_wrap=True)
+    table.add_column("95% interval", justify="right", no_wrap=True)
+    left = [key for key in PATTERNS if key != "overall"]
+    for key in left:
+        table.add_column(PATTERNS[key], justify="right", no_wrap=True)
     for record in report["missing_curve"]:
-        cells = [f"{record['p']:g}"]
-        for name in names:
-            cells += [share(record[name]["overall"]), span(record[name]["ci95"]["overall"])]
-        for key in PATTERNS:
-            if key not in ("overall", "none"):
-                cells += [share(record[name].get(key)) for name in names]
-        table.add_row(*cells, share(record.get("exact", {}).get("overall")))
+        for name in report["results"]:
+            figures = record[name]
+            cells = [f"{record['p']:g}", objective_title(name), share(figures["overall"])]
+            cells += [span(figures["ci95"]["overall"]), *(share(figures.get(key)) for key in left)]
+            table.add_row(*cells)
+        exact = record.get("exact", {})
+        cells = [f"{record['p']:g}", "exact", share(exact.get("overall")), "", *(share(exact.get(key)) for key in left)]
+        table.add_row(*(Text(cell, style="dim") for cell in cells), end_section=True)
     return table
 
 
@@ -80,21 +78,21 @@ def direction_table(report: Mapping[str, Any], retrieved: str) -> Table:
     """One modality retrieved from the other two, and from each alone."""
     found, names = report["directions"][retrieved], list(report["results"])
     table = plain_table(
-        f"Retrieving the {TITLES[retrieved]} among {found['candidates']:,}; right: {found['right']}; "
+        f"{TITLES[retrieved].capitalize()} among {found['candidates']:,}: right are {found['right']}; "
         f"chance {share(found['chance'])}"
     )
     table.add_column("from", no_wrap=True)
-    for name in names:
-        for label in (objective_title(name), "95% interval", "top-5", "MRR"):
-            table.add_column(label, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for label in ("top-1", "95% interval", "top-5", "MRR"):
+        table.add_column(label, justify="right", no_wrap=True)
     for label in ("exact", "ceiling"):
         table.add_column(label, justify="right", no_wrap=True, style="dim")
     for given, record in found["from"].items():
-        cells = [given.replace("+", " and ")]
         for name in names:
             figures = record[name]
-            cells += [share(figures["top1"]), span(figures["ci95"]), share(figures["top5"]), share(figures["mrr"])]
-        table.add_row(*cells, share(record["fitting"]), share(record["reader"]))
+            cells = [given.replace("+", " and "), objective_title(name), share(figures["top1"])]
+            cells += [span(figures["ci95"]), share(figures["top5"]), share(figures["mrr"])]
+            table.add_row(*cells, share(record["fitting"]), share(record["reader"]), end_section=name == names[-1])
     return table
 
 

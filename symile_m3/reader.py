@@ -2,8 +2,9 @@
 
 An image is read as a probability of each class, a clip as one of each language, a text as the words that it holds.
 The score of a triple is the sum, over the words of the text, of the probabilities of their class and their language:
-a multilinear product over all (class, language) pairs, so retrieval is that of any other model. Suffixes: B rows, Q
-queries, W words a text, K classes, L languages.
+a multilinear product over all (class, language) pairs, so retrieval is that of any other model. The query's own
+probabilities are sharpened first: the classifiers are trained to be unsure, and what counts is what they think most
+likely of the few that the text leaves open. Suffixes: B rows, Q queries, W words a text, K classes, L languages.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from symile_m3.objectives.scores import symile_scores
 from symile_m3.questions import Questions
 from symile_m3.ranking import Representations, first_right
 from symile_m3.repstore import Gathered
+
+_SHARPNESS = 8
 
 
 class _Classes:
@@ -66,8 +69,8 @@ def read_ranks(questions: Questions, image_shares_NK: Tensor, clip_shares_NL: Te
         "text": _Words(questions.answers["text"].labels_NW, classes * languages),
     }
     queries: dict[str, Representations] = {
-        "image": Gathered(candidates["image"], questions.image_of_Q),
-        "audio": Gathered(candidates["audio"], questions.clip_of_Q),
+        "image": Gathered(_Classes(_sharpened(image_shares_NK), languages), questions.image_of_Q),
+        "audio": Gathered(_Languages(_sharpened(clip_shares_NL), classes), questions.clip_of_Q),
         "text": candidates["text"],
     }
     return {
@@ -79,3 +82,7 @@ def read_ranks(questions: Questions, image_shares_NK: Tensor, clip_shares_NL: Te
         )
         for retrieved, given in RETRIEVED.items()
     }
+
+
+def _sharpened(shares_NC: Tensor) -> Tensor:
+    return (shares_NC / shares_NC.amax(dim=1, keepdim=True)) ** _SHARPNESS

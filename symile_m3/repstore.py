@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from collections.abc import Iterable
 
 import numpy as np
@@ -35,6 +36,7 @@ class StoredRows:
 
     def __init__(self, dim: int) -> None:
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
         self._dim = dim
         self._rows = 0
 
