@@ -114,7 +114,7 @@ def gap_tables(report: Mapping[str, Any]) -> list[RenderableType]:
     pairs = list(next(iter(gaps.values()))["distances"])
     table = plain_table("Modality gap: distance of the centroids of normalised representations, from 0 to 2")
     table.add_column("", no_wrap=True)
-    for label in (*(pair.replace("-", " to ") for pair in pairs), "top-1", "without the gap", "difference"):
+    for label in (*(pair.replace("-", " to ") for pair in pairs), "top-1", "without the gap", "difference, 95%"):
         table.add_column(label, justify="right", no_wrap=True)
     for name, gap in gaps.items():
         low, high = gap["difference"]["ci95"]

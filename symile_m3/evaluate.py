@@ -98,11 +98,13 @@ def evaluate(
     asked = Asked(missing=chosen_p, directions=directions, gap=gap, bound=bound, seed=seed)
     measured: list[parts.Measured] = []
     questions: Questions | None = None
+    asked_with = found[0].config.model
     with progress.task("Evaluating", len(found), "runs") as task:
         for run in found:
             trained = _load_run(run.directory, run.name, run.config, dataset, features)
             tokeniser = new_tokeniser(dataset, run.config)
-            if questions is None or run.config.model != found[0].config.model:
+            if questions is None or run.config.model != asked_with:  # the texts are tokenised as the model has them
+                asked_with = run.config.model
                 questions = Questions.of_split(dataset, features, "test", tokeniser, on_bad_sample)
             first = run.config.missing_p == least[run.name]
             measures = measure(
