@@ -3,11 +3,11 @@
     python benchmarks/retrieval.py                    the whole size, planned, and a slice of it, measured
     python benchmarks/retrieval.py --queries 2048     a larger slice
 
-One block of queries is ranked against tiles of candidates, as `first_right` takes them when all of both lie in temporary
-files: the same block against two numbers of candidates, so that the cost of one more candidate is known without what is
-done once a block, and that cost is multiplied up. Memory is the highest of the process; it depends on how many
-candidates there are by their labels only, and these have their whole size here. The table is printed and written to
-benchmarks/results/retrieval.md, with JSON beside it. Needs 3 minutes, 3 GB of memory and 1 GB of temporary disk.
+One block of queries is ranked against tiles of candidates, as `first_right` takes them when all of both lie in
+temporary files: the same block against two numbers of candidates, so that the cost of one more candidate is known
+without what is done once a block, and that cost is multiplied up. Memory is the highest of the process; it depends on
+how many candidates there are by their labels only, and these have their whole size here. The table is printed and
+written to benchmarks/results/retrieval.md, with JSON beside it. Needs 3 minutes, 3 GB of memory and 1 GB of disk.
 """
 
 from __future__ import annotations
@@ -125,17 +125,17 @@ def main() -> None:
             "",
             f"`benchmarks/retrieval.py`, {hardware()}, {arguments.threads} threads, {result['date']}.",
             "",
-            f"Measured: a block of {rows:,} queries against {few:,} and {many:,} candidates, read from temporary files. The",
-            f"whole is {-(-WHOLE // rows)} such blocks, each against {WHOLE:,} candidates. Times are CPU time of all threads,",
+            f"Measured: a block of {rows:,} queries against {few:,} and {many:,} candidates in temporary files.",
+            f"The whole is {-(-WHOLE // rows)} such blocks, each against {WHOLE:,}. Times are CPU time of all threads,",
             f"as other work ran beside it; the last column is that time shared by {arguments.threads} cores.",
             "",
             f"| {' | '.join(head)} | whole, extrapolated |",
             "|---|---|---|---|---|---|",
             *lines,
             "",
-            f"Memory at the highest: {peak / 1e9:.2f} GB, of which {before / 1e9:.2f} GB are the interpreter and its libraries;",
-            f"the limit is {LIMIT_BYTES / 1e9:.0f} GB. Temporary disk for the whole: {disk_gb:.0f} GB, three modalities in",
-            "float32, where every sample has an image and a clip of its own.",
+            f"Memory at the highest: {peak / 1e9:.2f} GB, of which {before / 1e9:.2f} GB are the interpreter and its",
+            f"libraries; the limit is {LIMIT_BYTES / 1e9:.0f} GB. Temporary disk of the whole: {disk_gb:.0f} GB,",
+            "three modalities in float32, where every sample has an image and a clip of its own.",
             "",
         ]
     )

@@ -18,6 +18,7 @@ from symile_m3.ceilings import Ceilings, measure_ceilings
 from symile_m3.errors import NotBuiltError, TrainingError, UsageError
 from symile_m3.evaluate import PATTERNS, bootstrap_interval, evaluate
 from symile_m3.features import Dataset, FeatureConfig, Features, load_features, open_dataset
+from symile_m3.missing_plot import draw_missing
 from symile_m3.model import Inputs, Model, ModelConfig
 from symile_m3.objectives import get_objective
 from symile_m3.progress import NoProgress
@@ -274,6 +275,177 @@ def test_ceilings_are_what_the_features_tell(
     assert kept == found
     scratch = replace(features, clip_mask_NT=torch.ones(1))
     assert measure_ceilings(own, scratch, "another key").language is None
+
+
+# ---- several runs, and what is reported on request
+
+
+@pytest.fixture(scope="module")
+def more_runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Another seed, and one trained with missing modalities."""
+    root = tmp_path_factory.mktemp("more")
+    train(data, root / "seed", config=replace(SMALL, seed=1))
+    train(data, root / "missing", config=replace(SMALL, missing_p=0.3))
+    return [root / "seed", root / "missing"]
+
+
+@pytest.fixture(scope="module")
+def readings() -> Iterator[None]:
+    """Given, not measured, as the ceilings are: the right answers, a little blurred."""
+
+    def given(dataset: Dataset, features: Features, key: str, images: Tensor, clips: Tensor) -> tuple[Tensor, Tensor]:
+        one_hot = torch.nn.functional.one_hot
+        shares = (one_hot(dataset.images.group_ids[images], 8), one_hot(dataset.clips.group_ids[clips], 2))
+        return shares[0] * 0.9 + 0.1 / 8, shares[1] * 0.9 + 0.1 / 2
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("symile_m3.evaluation_report.measure_readings", given)
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole_report(data: Path, runs: Path, more_runs: list[Path], readings: None) -> dict[str, Any]:
+    return evaluate(
+        data,
+        [runs, *more_runs],
+        missing_p=[0.0, 0.25, 0.5],
+        bootstrap=200,
+        directions=True,
+        by_class=True,
+        gap=True,
+        bound=True,
+    )
+
+
+def test_runs_of_several_seeds_are_taken_together(
+    whole_report: dict[str, Any], report: dict[str, Any], data: Path, more_runs: list[Path]
+) -> None:
+    other = evaluate(data, more_runs[0], bootstrap=200)
+    for name, result in whole_report["results"].items():
+        alone = [report["results"][name]["top1"], other["results"][name]["top1"]]
+        assert [run["top1"] for run in result["runs"]] == pytest.approx(alone)
+        assert [run["seed"] for run in result["runs"]] == [0, 1]
+        assert result["top1"] == pytest.approx(np.mean(alone))
+        assert result["deviation_over_runs"] == pytest.approx(np.std(alone, ddof=1))
+        assert result["ci95"][0] <= result["top1"] <= result["ci95"][1]
+        assert result["trained_with_missing_p"] == 0
+    difference = whole_report["differences"]["symile - clip"]
+    tops = [whole_report["results"][name]["top1"] for name in ("symile", "clip")]
+    assert difference["top1"] == pytest.approx(tops[0] - tops[1])
+    assert difference["runs"] == 2
+
+
+def test_runs_trained_with_missing_modalities_give_a_curve(
+    whole_report: dict[str, Any], data: Path, more_runs: list[Path]
+) -> None:
+    alone = evaluate(data, more_runs[1], bootstrap=200)["results"]
+    for name, records in whole_report["trained_missing_curve"].items():
+        assert [(record["p"], record["runs"]) for record in records] == [(0.0, 2), (0.3, 1)]
+        assert records[0]["top1"] == pytest.approx(whole_report["results"][name]["top1"])
+        assert records[1]["top1"] == pytest.approx(alone[name]["top1"])
+        assert records[1]["ci95"] == pytest.approx(alone[name]["ci95"])
+        assert records[0]["of_first"] == 1
+        assert records[1]["of_first"] == pytest.approx(records[1]["top1"] / records[0]["top1"])
+
+
+def test_a_curve_over_p_is_its_single_points(
+    whole_report: dict[str, Any], data: Path, runs: Path, more_runs: list[Path]
+) -> None:
+    curve = whole_report["missing_curve"]
+    assert "missing" not in whole_report
+    assert [record["p"] for record in curve] == [0.0, 0.25, 0.5]
+    assert curve[2] == evaluate(data, [runs, more_runs[0]], missing_p=0.5, bootstrap=200)["missing"]
+    for record in curve:
+        p = record["p"]
+        assert record["exact"]["overall"] == pytest.approx((1 - p) ** 2 + p * (1 - p) / 2 + p / 8)
+        for name in ("symile", "clip"):
+            low, high = record[name]["ci95"]["overall"]
+            assert low <= record[name]["overall"] <= high
+
+
+def test_directions_stand_beside_what_is_possible(whole_report: dict[str, Any]) -> None:
+    found = whole_report["directions"]
+    best = {
+        "image": {"audio+text": 1, "audio": 1 / 8, "text": 1 / 2},
+        "audio": {"image+text": 1, "image": 1 / 2, "text": 1 / 2},
+        "text": {"image+audio": 1, "image": 1 / 2, "audio": 1 / 8},
+    }
+    for retrieved, values in best.items():
+        sets = found[retrieved]["from"]
+        assert {given: record["best"] for given, record in sets.items()} == pytest.approx(values)
+        both = next(given for given in sets if "+" in given)
+        assert sets[both]["fitting"] == 1
+        assert sets[both]["reader"] == 1
+        for record in sets.values():
+            for name in ("symile", "clip"):
+                figures = record[name]
+                assert figures["ci95"][0] <= figures["top1"] <= figures["ci95"][1]
+                assert figures["top1"] <= figures["mrr"] <= 1
+                assert figures["top1"] <= figures["top5"]
+    for name in ("symile", "clip"):
+        same = found["image"]["from"]["audio+text"][name]
+        assert same == {key: whole_report["results"][name][key] for key in same}
+    assert found["image"]["exact_chance"] == 1 / 8
+    assert found["text"]["candidates"] == 16
+    assert found["fill"]["symile"] == "mean training representation"
+
+
+def test_the_mean_over_classes_is_the_whole(whole_report: dict[str, Any], report: dict[str, Any]) -> None:
+    for result in whole_report["results"].values():
+        assert sum(group["n"] for group in result["by_class"].values()) == 16
+        total = sum(group["n"] * group["top1"] for group in result["by_class"].values())
+        assert total / 16 == pytest.approx(result["top1"])
+        assert result["by_language"].keys() == result["by_language_ci95"].keys()
+    assert "by_class" not in report["results"]["symile"]
+
+
+def test_the_gap_and_the_bound_are_reported(whole_report: dict[str, Any]) -> None:
+    for name, gap in whole_report["modality_gap"].items():
+        assert list(gap["distances"]) == ["image-audio", "image-text", "audio-text"]
+        assert all(0 < distance < 2 for distance in gap["distances"].values())
+        assert gap["top1"] == pytest.approx(whole_report["results"][name]["top1"])
+        assert gap["difference"]["top1"] == pytest.approx(gap["without"]["top1"] - gap["top1"])
+    found = whole_report["total_correlation"]
+    assert found["exact"] == pytest.approx(np.log(8))
+    assert found["symile"]["nats"] < found["symile"]["highest"] == pytest.approx(np.log(15))
+    assert "clip" not in found
+
+
+def test_the_report_of_everything_is_json(whole_report: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(whole_report)) == whole_report
+
+
+def test_the_plot_is_a_picture_of_both_curves(
+    whole_report: dict[str, Any], report: dict[str, Any], tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    draw_missing(tmp_path / "both.png", whole_report)
+    draw_missing(tmp_path / "one.png", {key: whole_report[key] for key in ("results", "missing_curve")})
+    with Image.open(tmp_path / "both.png") as both, Image.open(tmp_path / "one.png") as one:
+        assert both.format == "PNG"
+        assert both.width == 2 * one.width
+        pixels = np.asarray(one.convert("RGB")).reshape(-1, 3)
+    for colour in ((0x1F, 0x6F, 0xB4), (0xC8, 0x64, 0x1E)):
+        assert (pixels == colour).all(axis=1).sum() > 100
+    with pytest.raises(ValueError, match="no curve"):
+        draw_missing(tmp_path / "none.png", report)
+
+
+def test_runs_that_do_not_go_together_are_refused(
+    data: Path, runs: Path, more_runs: list[Path], tmp_path: Path
+) -> None:
+    copy = shutil.copytree(runs, tmp_path / "copy")
+    with pytest.raises(TrainingError, match=r"are of one recipe and seed"):
+        evaluate(data, [runs, copy])
+    path = copy / "symile" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": 5, "batch_size": 8}))
+    with pytest.raises(TrainingError, match=r"symile and .*symile differ in batch_size"):
+        evaluate(data, [runs, copy])
+    with pytest.raises(NotBuiltError, match=r"no trained run in .*nothing"):
+        evaluate(data, [runs, tmp_path / "nothing"])
+    with pytest.raises(UsageError, match="each once"):
+        evaluate(data, runs, missing_p=[0.5, 0.5])
 
 
 # ---- what cannot be evaluated

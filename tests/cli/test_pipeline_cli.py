@@ -73,6 +73,24 @@ def test_eval_prints_the_table_and_writes_the_figures(trained: tuple[Path, Path]
     assert json.loads(piped.stdout) == figures
 
 
+def test_eval_draws_a_curve_and_shows_what_is_asked_for(trained: tuple[Path, Path]) -> None:
+    data, runs = trained
+    figures_at, plot = runs.parent / "more.json", runs.parent / "curve.png"
+    options = ("--missing-p", "0,0.25,0.5", "--directions", "--gap", "--bound", "--by-class", "--bootstrap", "50")
+    words = ("eval", "--data", data, "--runs", runs, *options)
+    result = symile_m3(*words, "--json", figures_at, "--plot", plot, timeout=300)
+    assert result.returncode == 0, result.stderr
+    for part in ("Top-1 over p", "Audio clip among", "Modality gap", "nats", "Top-1 by class", f"Plot: {plot}"):
+        assert part in result.stdout
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    figures = json.loads(figures_at.read_text(encoding="utf-8"))
+    assert [record["p"] for record in figures["missing_curve"]] == [0, 0.25, 0.5]
+    assert figures["plot"] == str(plot)
+    refused = symile_m3("eval", "--data", data, "--runs", runs, "--plot", plot, timeout=300)
+    assert refused.returncode == 2
+    assert "--missing-p" in error_of(refused)
+
+
 def test_verify_is_content(tiny_dataset: Path) -> None:
     result = symile_m3("verify", "--data", tiny_dataset, "--no-probes", "--json", "-", timeout=300)
     assert result.returncode == 0, result.stderr + result.stdout

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from symile_m3.cli.eval_tables import more_tables
 from symile_m3.cli.output import PLAIN_WIDTH, command, duration, size
 from symile_m3.cli.tables import audit_tables, evaluation_tables, run_table
 
@@ -32,9 +33,22 @@ REPORT: dict[str, Any] = {
     },
     "missing": {
         "p": 0.5,
-        "symile": {"overall": 0.3, "both": 0.7, "audio_only": 0.0042, "text_only": 0.4, "none": 0.004},
-        "clip": {"overall": 0.2, "both": 0.45, "audio_only": 0.003, "text_only": 0.41, "none": 0.005},
-        "fill": {"symile": "the mean over the training set", "clip": "the mean over the training set"},
+        "symile": {
+            "overall": 0.3,
+            "both": 0.7,
+            "audio_only": 0.0042,
+            "text_only": 0.4,
+            "none": 0.004,
+            "fill": "the mean over the training set",
+        },
+        "clip": {
+            "overall": 0.2,
+            "both": 0.45,
+            "audio_only": 0.003,
+            "text_only": 0.41,
+            "none": 0.005,
+            "fill": "the mean over the training set",
+        },
     },
 }
 
@@ -70,6 +84,77 @@ def test_evaluation_without_hidden_queries_or_ceilings() -> None:
     del report["missing"]
     text = lines(evaluation_tables(report))
     assert not any("ceiling" in line or "hidden" in line for line in text)
+
+
+def test_differences_ranks_and_runs_stand_in_the_first_table() -> None:
+    results = {
+        name: {**result, "mrr": 0.75, "runs": [{"seed": 0}, {"seed": 1}]} for name, result in REPORT["results"].items()
+    }
+    difference = {"top1": 0.25, "ci95": [0.2, 0.3], "n": 2000, "runs": 2}
+    missing = {**REPORT["missing"], "exact": {"overall": 0.377, "both": 1.0}}
+    text = lines(
+        evaluation_tables(
+            {**REPORT, "results": results, "differences": {"symile - clip": difference}, "missing": missing}
+        )
+    )
+    assert "Symile 0.700 0.680 to 0.720 0.900 0.750 2 runs" in text
+    assert "Symile - CLIP +0.250 +0.200 to +0.300 on the same queries" in text
+    assert "all queries 0.300 0.200 0.377" in text
+
+
+def test_more_tables_are_shown_where_there_are_figures() -> None:
+    assert list(more_tables(REPORT)) == []
+    figures = {"top1": 0.5, "ci95": [0.4, 0.6], "top5": 0.9, "mrr": 0.65}
+    single = {"best": 0.5, "fitting": 0.512, "reader": None, "symile": figures, "clip": figures}
+    direction = {
+        "right": "images of the class",
+        "candidates": 250,
+        "chance": 0.004,
+        "from": {"audio+text": {**single, "best": 1.0, "fitting": 1.0, "reader": 0.895}, "text": single},
+    }
+    hidden = {"overall": 0.3, "both": 0.7, "text_only": 0.4, "audio_only": None, "none": 0.004, "fill": "the mean"}
+    point = {**hidden, "ci95": {"overall": [0.28, 0.32]}}
+    gap = {
+        "distances": {"image-audio": 0.7, "audio-text": 1.25},
+        "top1": 0.5,
+        "without": figures,
+        "difference": {"top1": -0.1, "ci95": [-0.15, -0.05]},
+    }
+    classes = {
+        "u1f436": {"top1": 0.75, "ci95": [0.5, 1.0], "n": 8},
+        "u1f431": {"top1": 0.25, "ci95": [0.0, 0.5], "n": 4},
+    }
+    report = {
+        **REPORT,
+        "results": {name: {**result, "by_class": classes} for name, result in REPORT["results"].items()},
+        "missing_curve": [{"p": 0.25, "symile": point, "clip": point, "exact": {"overall": 0.582}}],
+        "trained_missing_curve": {
+            "symile": [
+                {"p": 0.0, "top1": 0.9, "ci95": [0.88, 0.92], "of_first": 1.0, "runs": 2},
+                {"p": 0.5, "top1": 0.87, "ci95": [0.85, 0.89], "of_first": 0.967, "runs": 1},
+            ]
+        },
+        "directions": {
+            **dict.fromkeys(("image", "audio", "text"), direction),
+            "fill": {"symile": "the mean", "clip": "nothing"},
+        },
+        "modality_gap": {"symile": gap, "clip": gap},
+        "total_correlation": {"exact": 5.521, "symile": {"nats": 4.1, "rows": 2000, "highest": 7.6}},
+    }
+    text = lines(more_tables(report))
+    assert "0.25 Symile 0.300 0.280 to 0.320 0.700 0.400 - 0.0040" in text
+    assert "0.25 exact 0.582 - - - -" in text
+    assert "0.5 Symile 0.870 0.850 to 0.890 0.967 1" in text
+    assert "Image among 250: right are images of the class; chance 0.0040" in text
+    assert "audio and text Symile 0.500 0.400 to 0.600 0.900 0.650 1.000 0.895" in text
+    assert "text CLIP 0.500 0.400 to 0.600 0.900 0.650 0.512 -" in text
+    assert "In place of the modality left out, CLIP: nothing" in text
+    assert "Symile 0.700 1.250 0.500 0.500 -0.150 to -0.050" in text
+    assert "Symile 4.100 at least: ln 1,999 - loss on the test, 7.60 at most" in text
+    assert "CLIP - no bound: its score sees pairs only" in text
+    assert "exact 5.521 ln K + ln L - ln w" in text
+    worst = text.index("u1f431 4 0.250 0.000 to 0.500 0.250 0.000 to 0.500")
+    assert worst < text.index("u1f436 8 0.750 0.500 to 1.000 0.750 0.500 to 1.000")
 
 
 def test_runs() -> None:

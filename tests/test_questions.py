@@ -1,0 +1,276 @@
+"""The questions of a test, and what is measured of a model, against the samples read one by one."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from symile_m3.exact import RETRIEVED
+from symile_m3.features import Dataset, Features, open_dataset
+from symile_m3.gap import modality_gap
+from symile_m3.information import unseen_bound
+from symile_m3.measures import Asked, hidden, measure
+from symile_m3.model import Inputs, Model, ModelConfig
+from symile_m3.objectives import get_objective
+from symile_m3.questions import Questions
+from symile_m3.reader import read_ranks
+from symile_m3.shards import DatasetReader, decode_json
+from symile_m3.standins import LEARNED, MEAN, PAIR, learned_embeddings, mean_representations
+from symile_m3.towers.text import Tokeniser
+
+TOKENISER = Tokeniser(["x"], buckets=50)
+
+
+@pytest.fixture(scope="module")
+def dataset(tiny_dataset: Path) -> Dataset:
+    return open_dataset(tiny_dataset)
+
+
+@pytest.fixture(scope="module")
+def features(dataset: Dataset) -> Features:
+    random = torch.Generator().manual_seed(0)
+    return Features(
+        image_NVF=torch.randn(len(dataset.images.row_of), 2, 6, generator=random).half(),
+        clip_NF=torch.randn(len(dataset.clips.row_of), 4, generator=random).half(),
+        clip_mask_NT=None,
+    )
+
+
+@pytest.fixture(scope="module")
+def questions(dataset: Dataset, features: Features) -> Questions:
+    return Questions.of_split(dataset, features, "test", TOKENISER)
+
+
+@pytest.fixture(scope="module")
+def records(tiny_dataset: Path) -> list[dict[str, Any]]:
+    reader = DatasetReader(tiny_dataset, "test")
+    return [decode_json(reader.read(i)["json"]) for i in range(len(reader))]
+
+
+def random_model(objective: str, seed: int = 0) -> Model:
+    torch.manual_seed(seed)
+    config = ModelConfig(dim=8, image_hidden=6, text_buckets=50)
+    return Model(config, get_objective(objective), image_features=6, audio_features=4, text_rows=TOKENISER.rows)
+
+
+def own_reps(model: Model, questions: Questions, records: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """Of each sample's image, clip and text, read anew; float64."""
+    model.eval()
+    dataset, features = questions.dataset, questions.features
+    images = [dataset.images.row_of[record["image_id"]] for record in records]
+    clips = [dataset.clips.row_of[record["clip_id"]] for record in records]
+    with torch.no_grad():
+        return {
+            "image": model.encode("image", Inputs(image_BF=features.image_NVF[images, 0].float())).double(),
+            "audio": model.encode("audio", Inputs(audio=features.clip_NF[clips].float())).double(),
+            "text": model.encode("text", Inputs(text=TOKENISER(["_".join(r["words"]) for r in records]))).double(),
+        }
+
+
+def naive_ranks(objective: str, reps: list[Tensor], candidates: Tensor, right: list[list[bool]]) -> list[int]:
+    """Query by query and candidate by candidate."""
+    found = []
+    for q in range(len(reps[0])):
+        scores = []
+        for candidate in candidates:
+            if objective == "symile":
+                scores.append(float(math.prod([candidate, *(rep[q] for rep in reps)]).sum()))
+            else:
+                scores.append(sum(float(torch.cosine_similarity(rep[q], candidate, dim=0)) for rep in reps))
+        best = max(score for score, good in zip(scores, right[q], strict=True) if good)
+        found.append(1 + sum(s >= best for s, good in zip(scores, right[q], strict=True) if not good))
+    return found
+
+
+def rightness(retrieved: str, questions: Questions, records: list[dict[str, Any]]) -> list[list[bool]]:
+    """Told from the samples' own records and the plan's media."""
+    plan = questions.dataset.plan
+    if retrieved == "text":
+        return [
+            [
+                (r["class_id"], r["lang"]) in zip(other["word_class_ids"], other["word_langs"], strict=True)
+                for other in records
+            ]
+            for r in records
+        ]
+    row_of = questions.dataset.images.row_of if retrieved == "image" else questions.dataset.clips.row_of
+    media = plan.images if retrieved == "image" else plan.clips
+    group_of = {row_of[medium.id]: medium.recipe.group for medium in media if medium.id in row_of}
+    rows = (questions.image_rows_N if retrieved == "image" else questions.clip_rows_N).tolist()
+    own = [r["class_key"] if retrieved == "image" else r["lang"] for r in records]
+    return [[group_of[row] == group for row in rows] for group in own]
+
+
+def test_answers_are_those_of_the_samples(questions: Questions, records: list[dict[str, Any]]) -> None:
+    for retrieved, answers in questions.answers.items():
+        right = rightness(retrieved, questions, records)
+        assert answers.counts().tolist() == [sum(row) for row in right]
+        assert answers.chance() == pytest.approx(np.mean(right))
+    used = {record["clip_id"] for record in records}
+    ids = {row: name for name, row in questions.dataset.clips.row_of.items()}
+    assert used <= {ids[row] for row in questions.clip_rows_N.tolist()}
+
+
+def test_what_fits_is_counted_sample_by_sample(questions: Questions, records: list[dict[str, Any]]) -> None:
+    """A random candidate among those that fit; every candidate is looked at."""
+    plan = questions.dataset.plan
+    images, clips = questions.answers["image"].labels_NW[:, 0], questions.answers["audio"].labels_NW[:, 0]
+    languages = plan.lexicon.languages
+
+    def fits(retrieved: str, given: tuple[str, ...], record: dict[str, Any], n: int) -> bool:
+        known = {"image": record["class_id"], "audio": record["lang"]}
+        if retrieved == "text":
+            words = zip(records[n]["word_class_ids"], records[n]["word_langs"], strict=True)
+            return any(all(word[["image", "audio"].index(name)] == known[name] for name in given) for word in words)
+        if "text" not in given:
+            return True
+        other = "audio" if retrieved == "image" else "image"
+        kept = [
+            {"image": c, "audio": lang}
+            for c, lang in zip(record["word_class_ids"], record["word_langs"], strict=True)
+            if other not in given or {"image": c, "audio": lang}[other] == known[other]
+        ]
+        own = int(images[n]) if retrieved == "image" else languages[int(clips[n])]
+        return any(word[retrieved] == own for word in kept)
+
+    for retrieved, both in RETRIEVED.items():
+        right = rightness(retrieved, questions, records)
+        for given in (both, *((name,) for name in both)):
+            shares = []
+            for record, row in zip(records, right, strict=True):
+                fitting = [n for n in range(len(row)) if fits(retrieved, given, record, n)]
+                shares.append(sum(row[n] for n in fitting) / len(fitting))
+            assert questions.fitting(retrieved, given) == pytest.approx(np.mean(shares))
+
+
+@pytest.mark.parametrize("name", ["symile", "clip"])
+@pytest.mark.parametrize("learned", [False, True])
+def test_every_direction_is_that_of_each_query_alone(
+    name: str, learned: bool, questions: Questions, records: list[dict[str, Any]]
+) -> None:
+    model, objective = random_model(name), get_objective(name)
+    found = measure(
+        model.train(), objective, questions, TOKENISER, Asked(directions=True), trained_with_missing=learned
+    )
+    reps = own_reps(model, questions, records)
+    if learned:
+        standins = {modality: model.missing_embedding(modality).detach().double() for modality in reps}
+    else:
+        standins = {
+            modality: rep.double()
+            for modality, rep in mean_representations(model, questions, TOKENISER, list(reps)).items()
+        }
+    encoded = questions.encode(model)
+    assert found.single_fill == (LEARNED if learned else PAIR if name == "clip" else MEAN)
+    for retrieved, both in RETRIEVED.items():
+        rows = torch.arange(len(encoded.candidates[retrieved]))
+        candidates = encoded.candidates[retrieved][rows].double()
+        right = rightness(retrieved, questions, records)
+        for given in (both, *((one,) for one in both)):
+            alone = name == "clip" and not learned
+            queries = [
+                reps[modality] if modality in given else standins[modality].expand(len(records), -1)
+                for modality in both
+                if modality in given or not alone
+            ]
+            assert found.directions[retrieved, given].tolist() == naive_ranks(name, queries, candidates, right)
+
+
+def test_media_are_encoded_once_and_gathered(questions: Questions, records: list[dict[str, Any]]) -> None:
+    model = random_model("symile")
+    encoded, expected = questions.encode(model), own_reps(model, questions, records)
+    for modality, reps in encoded.queries.items():
+        torch.testing.assert_close(reps[torch.arange(len(records))].double(), expected[modality])
+
+
+def test_means_are_over_the_training_samples(tiny_dataset: Path, questions: Questions) -> None:
+    reader = DatasetReader(tiny_dataset, "train")
+    known = [decode_json(reader.read(i)["json"]) for i in range(len(reader))]
+    model = random_model("symile")
+    expected = own_reps(model, questions, known)
+    found = mean_representations(model, questions, TOKENISER, ["image", "audio", "text"])
+    assert len(known) == 64
+    for modality, rep in found.items():
+        torch.testing.assert_close(rep.double(), expected[modality].mean(dim=0), atol=1e-6, rtol=1e-5)
+
+
+def test_learned_embeddings_are_the_models(questions: Questions) -> None:
+    model = random_model("symile")
+    for modality, rep in learned_embeddings(model, questions).items():
+        torch.testing.assert_close(rep, model.missing_embedding(modality))
+
+
+@pytest.mark.parametrize("name", ["symile", "clip"])
+def test_hidden_modalities_are_replaced(name: str, questions: Questions, records: list[dict[str, Any]]) -> None:
+    model = random_model(name)
+    asked = Asked(missing=(0.0, 0.5), seed=3)
+    found = measure(model, get_objective(name), questions, TOKENISER, asked, trained_with_missing=False)
+    reps = own_reps(model, questions, records)
+    means = mean_representations(model, questions, TOKENISER, ["audio", "text"])
+    for modality, mask in hidden(questions, 0.5, 3).items():
+        reps[modality][mask] = means[modality].double()
+    images = questions.encode(model).candidates["image"][torch.arange(len(questions.image_rows_N))].double()
+    right = rightness("image", questions, records)
+    assert found.missing[0.5].tolist() == naive_ranks(name, [reps["audio"], reps["text"]], images, right)
+    assert torch.equal(found.missing[0.0], found.ranks_Q)
+    assert found.fill == MEAN
+
+
+@pytest.mark.parametrize("name", ["symile", "clip"])
+def test_the_gap_is_that_of_the_samples(name: str, questions: Questions, records: list[dict[str, Any]]) -> None:
+    model = random_model(name)
+    encoded = questions.encode(model)
+    found = modality_gap(get_objective(name), questions, encoded)
+    unit = {m: rep / rep.norm(dim=1, keepdim=True) for m, rep in own_reps(model, questions, records).items()}
+    for first, second in itertools.combinations(unit, 2):
+        expected = float((unit[first].mean(dim=0) - unit[second].mean(dim=0)).norm())
+        assert found.distances[f"{first}-{second}"] == pytest.approx(expected, rel=1e-5)
+    images = encoded.candidates["image"][torch.arange(len(questions.image_rows_N))].double()
+    images = images / images.norm(dim=1, keepdim=True) - unit["image"].mean(dim=0)
+    queries = [unit[modality] - unit[modality].mean(dim=0) for modality in ("audio", "text")]
+    assert found.ranks_Q.tolist() == naive_ranks(name, queries, images, rightness("image", questions, records))
+
+
+def test_the_bound_of_a_model_that_knows_all_is_below_the_exact_value(questions: Questions) -> None:
+    """Words one-hot: the product is 1 exactly where image, clip and text belong together."""
+    classes = torch.nn.functional.one_hot(questions.class_ids, 8).float().repeat_interleave(2, dim=1)
+    languages = torch.nn.functional.one_hot(questions.language_ids, 2).float().repeat(1, 8)
+    words = torch.zeros(len(questions), 16).scatter_(1, questions.answers["text"].labels_NW, 1.0)
+    knowing = {"image": classes, "audio": languages, "text": words}
+    encoded = questions.encode(random_model("symile"))
+    repeated = torch.arange(4000) % len(questions)  # the process itself, as far as 16 samples show it
+    model = random_model("symile")
+    with torch.no_grad():
+        model.log_scale.fill_(math.log(6.0))
+    queries = {name: rep[repeated] for name, rep in knowing.items()}
+    found = unseen_bound(model, type(encoded)(queries=queries, candidates={}), 0, rows=1000, batches=8)
+    assert found.rows == 1000
+    assert found.highest == pytest.approx(math.log(999))
+    joint = torch.stack([questions.class_ids, questions.language_ids]).T.tolist()
+    texts = [tuple(sorted(row)) for row in questions.answers["text"].labels_NW.tolist()]
+    exact = sum(map(entropy, (questions.class_ids.tolist(), questions.language_ids.tolist(), texts)))
+    exact -= entropy([(*row, text) for row, text in zip(joint, texts, strict=True)])
+    assert 0.5 * exact < found.nats < exact
+    again = unseen_bound(model, type(encoded)(queries=queries, candidates={}), 0, rows=1000, batches=8)
+    assert again == found
+
+
+def entropy(values: list[Any]) -> float:
+    shares = [values.count(value) / len(values) for value in set(values)]
+    return -sum(share * math.log(share) for share in shares)
+
+
+def test_a_reader_that_is_sure_is_always_right(questions: Questions) -> None:
+    images = torch.nn.functional.one_hot(questions.answers["image"].labels_NW[:, 0], 8).float()
+    clips = torch.nn.functional.one_hot(questions.answers["audio"].labels_NW[:, 0], 2).float()
+    for ranks in read_ranks(questions, images, clips).values():
+        assert bool((ranks == 1).all())
+    unsure = read_ranks(questions, torch.ones(len(images), 8) / 8, torch.ones(len(clips), 2) / 2)
+    assert not any(bool((ranks == 1).any()) for name, ranks in unsure.items() if name != "text")
