@@ -16,7 +16,8 @@ from symile_m3.model import Inputs, Model
 from symile_m3.questions import Questions
 from symile_m3.towers.text import Tokeniser
 
-LEARNED, MEAN, PAIR = "learned embedding", "mean training representation", "nothing: the other pair's cosine"
+LEARNED, MEAN = "learned embedding", "mean training representation"
+PAIR = "nothing; its score is the cosine of the pair"
 
 
 @torch.inference_mode()
