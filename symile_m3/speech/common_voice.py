@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,11 +23,11 @@ from symile_m3.errors import SourceError, UsageError
 from symile_m3.media import Recipe, SpeechOptions
 from symile_m3.speech.cut import shortest_s
 from symile_m3.speech.recorded import (
+    RecordedPool,
     Recording,
     check_count,
     choose_recipes,
     find_folder,
-    make_recorded,
     of_options,
     subfolders,
     usable,
@@ -50,25 +50,12 @@ _MORE = 4  # times as many rows are looked at when too few can be used
 
 
 @dataclass(frozen=True, kw_only=True)
-class CommonVoicePool:
+class CommonVoicePool(RecordedPool):
     """Clips from Common Voice: validated ones, by as many different speakers as there are.
 
     No `client_id` is in two splits, in whatever languages, and no sentence of a language. The splits that come with a
     corpus are not heeded, as most clips are in none of them.
-
-    Attributes:
-        root: the directory.
-        options: how many clips a language at most, of how many seconds, and the seed of what is taken.
     """
-
-    root: Path
-    options: SpeechOptions
-    _left_out: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
-
-    @property
-    def suffix(self) -> str:
-        """`flac`."""
-        return "flac"
 
     def recipes(self, groups: Sequence[str]) -> list[Recipe]:
         """The clips of these languages: by language as given, then train, val, test.
@@ -81,19 +68,6 @@ class CommonVoicePool:
         found = {code: self._found(code, folder) for code, folder in folders.items()}
         where = {code: str(folder) for code, folder in folders.items()}
         return choose_recipes(found, self.options, source="common-voice", licence=LICENCE, where=where)
-
-    def notes(self) -> list[str]:
-        """What the last `recipes` left out, in a line for each language."""
-        return list(self._left_out.values())
-
-    def make(self, recipe: Recipe) -> bytes:
-        """The clip as FLAC: 16 kHz, mono, 16 bit.
-
-        Raises:
-            UnusableError: the recording is damaged, silent, or too short; the message names the recipe.
-            SourceError: it is not there, or cannot be opened.
-        """
-        return make_recorded(self.root, recipe)
 
     def _folders(self, groups: Sequence[str]) -> dict[str, Path]:
         """Language -> its folder; of several releases the newest whole one."""

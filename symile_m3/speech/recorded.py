@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import soundfile
@@ -45,6 +45,41 @@ class Recording:
     speaker: str
     voice: str | None = None
     text: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedPool:
+    """What pools of recordings have in common; each says with `recipes` what it has.
+
+    Attributes:
+        root: the directory.
+        options: how many clips a language at most, of how many seconds, and the seed of what is taken.
+    """
+
+    root: Path
+    options: SpeechOptions
+    _left_out: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def suffix(self) -> str:
+        """`flac`."""
+        return "flac"
+
+    def notes(self) -> list[str]:
+        """What the last `recipes` left out, in a line for each language."""
+        return list(self._left_out.values())
+
+    def make(self, recipe: Recipe) -> bytes:
+        """The clip as FLAC: 16 kHz, mono, 16 bit.
+
+        Raises:
+            UnusableError: the recording is damaged, silent, or too short; the message names the recipe.
+            SourceError: it is not there, or cannot be opened.
+        """
+        try:
+            return cut_clip(self.root / recipe.attributes["file"], longest_s=float(recipe.attributes[_LONGEST]))
+        except SourceError as error:
+            raise type(error)(f"clip {recipe.name}: {error}") from error
 
 
 def choose_recipes(
@@ -143,18 +178,6 @@ def _take(
 
 def _sentence_id(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def make_recorded(root: Path, recipe: Recipe) -> bytes:
-    """The clip of a recipe of `choose_recipes`, as FLAC: 16 kHz, mono, 16 bit.
-
-    Raises:
-        UnusableError, SourceError: see `cut_clip`; the message names the recipe.
-    """
-    try:
-        return cut_clip(root / recipe.attributes["file"], longest_s=float(recipe.attributes[_LONGEST]))
-    except SourceError as error:
-        raise type(error)(f"clip {recipe.name}: {error}") from error
 
 
 def usable(root: Path, recordings: Sequence[Recording], options: SpeechOptions) -> list[Recording]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +18,11 @@ import numpy as np
 from symile_m3.errors import SourceError, UsageError
 from symile_m3.media import Recipe, SpeechOptions
 from symile_m3.speech.recorded import (
+    RecordedPool,
     Recording,
     check_count,
     choose_recipes,
     find_folder,
-    make_recorded,
     of_options,
     subfolders,
     usable,
@@ -44,25 +44,12 @@ _AUDIO = frozenset({".3gp", ".aac", ".amr", ".m4a", ".mka", ".mp4", ".webm", ".w
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecordingsPool:
+class RecordingsPool(RecordedPool):
     """Clips from a folder of recordings a language.
 
     With a table of speakers, no speaker is in two splits, in whatever languages; a file that is not in it is a
     speaker of its own. Without one, each file is.
-
-    Attributes:
-        root: the directory.
-        options: how many clips a language at most, of how many seconds, and the seed of what is taken.
     """
-
-    root: Path
-    options: SpeechOptions
-    _left_out: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
-
-    @property
-    def suffix(self) -> str:
-        """`flac`."""
-        return "flac"
 
     def recipes(self, groups: Sequence[str]) -> list[Recipe]:
         """The clips of these languages: by language as given, then train, val, test.
@@ -77,19 +64,6 @@ class RecordingsPool:
         found = {code: self._found(code, folder, speakers[code], known) for code, folder in folders.items()}
         where = {code: str(folder) for code, folder in folders.items()}
         return choose_recipes(found, self.options, source="recordings", licence=self._licence(), where=where)
-
-    def notes(self) -> list[str]:
-        """What the last `recipes` left out, in a line for each language."""
-        return list(self._left_out.values())
-
-    def make(self, recipe: Recipe) -> bytes:
-        """The clip as FLAC: 16 kHz, mono, 16 bit.
-
-        Raises:
-            UnusableError: the recording is damaged, silent, or too short; the message names the recipe.
-            SourceError: it is not there, or cannot be opened.
-        """
-        return make_recorded(self.root, recipe)
 
     def _folders(self, groups: Sequence[str]) -> dict[str, Path]:
         """Language -> its folder."""
