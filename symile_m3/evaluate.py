@@ -13,7 +13,7 @@ from torch import Tensor
 
 from symile_m3.batches import open_loader
 from symile_m3.ceilings import measure_ceilings
-from symile_m3.checkpoints import load_tensors
+from symile_m3.checkpoints import BEST, check_age, load_weights
 from symile_m3.errors import NotBuiltError, TrainingError, UsageError
 from symile_m3.exact import ExactValues
 from symile_m3.features import Dataset, FeatureConfig, Features, feature_key, load_features, open_dataset
@@ -72,7 +72,9 @@ def evaluate(
         raise UsageError(f"--bootstrap {bootstrap}: at least one resample")
     progress = progress or NoProgress()
     dataset = open_dataset(data, on_bad_sample, progress)
-    found = [name for name in OBJECTIVES if (runs / name / "best.pt").exists()]
+    for name in OBJECTIVES:
+        check_age(runs / name)
+    found = [name for name in OBJECTIVES if (runs / name / BEST).exists()]
     if not found:
         raise NotBuiltError(f"no trained run in {runs}: run `symile-m3 train` first, or name its directory with --runs")
     configs = {name: _load_config(runs / name, dataset) for name in found}
@@ -123,9 +125,7 @@ def _load_config(directory: Path, dataset: Dataset) -> TrainConfig:
 def _load_run(directory: Path, name: str, config: TrainConfig, dataset: Dataset, features: Features) -> _Trained:
     objective = get_objective(name, config.negatives)
     model = new_model(dataset, features, objective, config)
-    state = load_tensors(directory / "best.pt")
-    assert state is not None
-    model.load_state_dict(state["model"])
+    model.load_state_dict(load_weights(directory / BEST))
     return _Trained(objective=objective, config=config, model=model.eval())
 
 
