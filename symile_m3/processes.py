@@ -7,6 +7,7 @@ Without `torchrun` a run has one process, on a GPU where there is one.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -112,6 +113,7 @@ def open_place(precision: str = "32") -> Place:
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.strategies.ddp import DDPStrategy
 
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells of every process
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     if not dist.is_torchelastic_launched():
         fabric = Fabric(
@@ -125,7 +127,7 @@ def open_place(precision: str = "32") -> Place:
                 f"give --nproc-per-node {torch.cuda.device_count()}, or CUDA_VISIBLE_DEVICES= for the CPU"
             )
         # Embeddings of missing modalities get no gradient where nothing is missing.
-        strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False, timeout=_PATIENCE)
+        strategy = DDPStrategy(find_unused_parameters=True, timeout=_PATIENCE)
         fabric = Fabric(
             accelerator=accelerator,
             devices=here,

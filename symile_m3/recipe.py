@@ -190,7 +190,7 @@ class RunOptions:
             raise UsageError(f"--micro-batch {self.micro_batch}: at least one sample")
         for name in self.logs:
             if name not in LOGS:
-                raise UsageError(f"--log {name}: unknown; known: {', '.join(LOGS)}")
+                raise UsageError(f"--log-to {name}: unknown; known: {', '.join(LOGS)}")
 
 
 PRESETS = {

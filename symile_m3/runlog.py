@@ -40,7 +40,7 @@ def check_logs(names: Sequence[str]) -> None:
     for name in names:
         if name != "csv" and importlib.util.find_spec(name) is None:
             raise MissingDependencyError(
-                f'--log {name}: the Python package {name} is not installed; pip install "symile-m3[{name}]"'
+                f'--log-to {name}: the Python package {name} is not installed; pip install "symile-m3[{name}]"'
             )
 
 

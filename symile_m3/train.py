@@ -23,7 +23,7 @@ from symile_m3.seeds import philox_key
 from symile_m3.towers.audio import AudioHead
 from symile_m3.towers.text import Tokeniser
 
-__all__ = ["RunSummary", "new_model", "new_run", "new_tokeniser", "standardise", "train"]
+__all__ = ["RunSummary", "check_shares", "new_model", "new_run", "new_tokeniser", "standardise", "train"]
 
 
 def train(
@@ -63,7 +63,7 @@ def train(
         config = replace(config, steps=max(1, round(config.epochs * (samples // config.batch_size))), epochs=0.0)
     if config.batch_size > samples:
         raise UsageError(f"--batch-size {config.batch_size}: the dataset has {samples} training samples")
-    _check_shares(config, options, place)
+    check_shares(config, options, place)
 
     def find() -> dict[str, RunSummary | None]:
         """What the runs came to, and None for those that wait."""
@@ -104,7 +104,7 @@ def train(
     return [summary for summary in summaries.values() if summary is not None]
 
 
-def _check_shares(config: TrainConfig, options: RunOptions, place: Place) -> None:
+def check_shares(config: TrainConfig, options: RunOptions, place: Place) -> None:
     """Make sure that batches can be shared out and cut as asked.
 
     Raises:
