@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -123,7 +122,7 @@ SHARED = {
 
 
 @pytest.fixture(scope="module")
-def shared(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def shared(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of two processes, both objectives at once."""
     runs = tmp_path_factory.mktemp("shared")
 
@@ -136,7 +135,7 @@ def shared(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
     with ThreadPoolExecutor() as pool:
         for done in pool.map(run, SHARED):
             assert done.returncode == 0, done.stderr
-    yield runs
+    return runs
 
 
 @pytest.mark.parametrize("name", SHARED)
@@ -157,7 +156,7 @@ def test_two_processes_give_the_losses_of_one(name: str, data: Path, shared: Pat
 def test_a_batch_is_shared_out_evenly() -> None:
     place = replace(open_place(), world=2)
     check_shares(SMALL, RunOptions(), place)
-    with pytest.raises(UsageError, match="^--batch-size 15: give a multiple of the 2 processes$"):
+    with pytest.raises(UsageError, match=r"^--batch-size 15: give a multiple of the 2 processes$"):
         check_shares(replace(SMALL, batch_size=15), RunOptions(), place)
 
 
