@@ -86,7 +86,7 @@ def train(
         for objective in chosen:
             if summaries[objective.name] is None:
                 directory = runs / objective.name
-                with _memory_named(objective.name, config, options, place):
+                with _limits_named(objective.name, config, options, place):
                     run = new_run(
                         dataset,
                         features,
@@ -119,15 +119,18 @@ def check_shares(config: TrainConfig, options: RunOptions, place: Place) -> None
 
 
 @contextlib.contextmanager
-def _memory_named(name: str, config: TrainConfig, options: RunOptions, place: Place) -> Iterator[None]:
-    """Say of memory that runs out what to lower.
+def _limits_named(name: str, config: TrainConfig, options: RunOptions, place: Place) -> Iterator[None]:
+    """Say of memory that runs out what to lower, and of towers that cannot be compiled that they need not be.
 
     Raises:
-        TrainingError: it has run out.
+        TrainingError: either is the case.
     """
     try:
         yield
     except Exception as error:
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            reason = str(error).strip().partition("\n")[0]
+            raise TrainingError(f"{name}: torch.compile failed ({reason}); leave --compile out") from error
         if not is_out_of_memory(error):
             raise
         rows = min(options.micro_batch or config.batch_size, config.batch_size // place.world)

@@ -6,11 +6,13 @@ import csv
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -243,6 +245,38 @@ def test_bfloat16_trains_to_nearly_the_same_loss(data: Path, tmp_path: Path) -> 
         assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
     assert found["bf16"] != found["32"]
     assert found["bf16"] == pytest.approx(found["32"], rel=0.05)
+
+
+@pytest.mark.slow
+def test_towers_that_cannot_be_compiled_are_one_line(data: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        command(*WORDS, "--data", data, "--runs", tmp_path / "runs", "--steps", "2", "--compile"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "CXX": "/no/compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")},
+    )
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if "error: " in line]
+    assert re.search(r"error: symile: torch\.compile failed \(.*\); leave --compile out$", line)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("micro_batch", [0, 6])
+def test_compiled_towers_give_the_same_losses(micro_batch: int, data: Path, tmp_path: Path) -> None:
+    quiet = replace(SMALL.model, image_noise=0.0, image_dropout=0.0, audio_noise=0.0)
+    options = RunOptions(logs=("csv",), micro_batch=micro_batch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the compiler, on its own code
+        for compiled in (False, True):
+            train(
+                data,
+                tmp_path / str(compiled),
+                objectives=["symile"],
+                config=replace(SMALL, model=quiet),
+                options=replace(options, compile=compiled),
+            )
+    assert losses(tmp_path / "True" / "symile") == pytest.approx(losses(tmp_path / "False" / "symile"), abs=1e-3)
 
 
 # ---- the end
