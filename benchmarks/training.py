@@ -1,13 +1,12 @@
-"""Training at the defaults: the share of time in anything but the model, and what precision, parts and compiling cost.
+"""Training at the defaults: the share of time in anything but the model; and what precision, parts and compiling cost.
 
     python benchmarks/training.py --data DIR    on a dataset of `symile-m3 build --langs 10`; about ten minutes
     python benchmarks/training.py               builds one first
     python benchmarks/training.py --table       the table of what has been measured
 
-A run of 60 steps with one evaluation, twice as often as by default, texts redrawn, against as many updates of the
-same model by batches that are in memory already, with nothing else going on in the process: what the run takes beyond
-these is in anything but forward, backward and step. The two take turns; processor time is that of all threads, and
-what the loader's thread does beside the model counts in full. The features are random numbers of the
+A run of 120 steps with one evaluation, which is as often as by default, texts redrawn, by its own clock; and the time
+that the loader needs for as many batches with nothing else going on. In a run most of that passes beside the model,
+in a thread; the second share counts it in full, as if none did. The features are random numbers of the
 shapes of the real ones, which makes no difference to the time. Figures go to benchmarks/results/training.json with
 the hardware and the date, the table to benchmarks/results/training.md.
 """
@@ -42,9 +41,11 @@ from symile_m3.towers.image import FEATURES
 from symile_m3.train import new_run
 
 RESULTS = Path(__file__).parent / "results"
-CONFIG = TrainConfig(steps=60, evaluations=1)
+CONFIG = TrainConfig(steps=120, evaluations=1)
 ROUNDS = 2
 STEPS = 8  # of a variant
+LOADER = "loader alone"
+WAITING = "waiting for samples"
 KEPT = 8  # batches in memory
 MOST = 0.10  # share of time outside the model
 VARIANTS = {
@@ -77,28 +78,29 @@ class Bench:
         objective = get_objective(name)
         return new_run(self.dataset, self.features, objective, CONFIG, Path(folder), place, options=options)
 
-    def whole(self, name: str) -> tuple[float, float, dict[str, float]]:
-        """Seconds of a run, those of processors, and its own account of them."""
+    def account(self, name: str) -> dict[str, float]:
+        """Seconds of a run by kind, and of its loader alone."""
         with tempfile.TemporaryDirectory() as folder:
             run = self.run(name, folder, open_place())
-            since, cpu = time.perf_counter(), time.process_time()
             run.train(NoProgress())
-            return time.perf_counter() - since, time.process_time() - cpu, run.spent
+            run.loader.set_epoch(0)
+            since = time.perf_counter()
+            batches = 0
+            while batches < CONFIG.steps:
+                batches += sum(1 for _ in islice(iter(run.loader), CONFIG.steps - batches))
+            return run.spent | {LOADER: time.perf_counter() - since}
 
-    def updates(
-        self, name: str, precision: str = "32", options: RunOptions | None = None, steps: int = CONFIG.steps
-    ) -> tuple[float, float]:
-        """Seconds of so many updates with batches that are there already, and those of processors."""
+    def updates(self, name: str, precision: str = "32", options: RunOptions | None = None, steps: int = STEPS) -> float:
+        """Processor seconds of so many updates with batches that are there already."""
         with tempfile.TemporaryDirectory() as folder:
             run = self.run(name, folder, open_place(precision), options)
             batches: list[Batch] = list(islice(iter(run.loader), KEPT))
             for batch in batches[:2]:  # compiles, and takes memory
                 run._take_step(batch)
-            run.spent.clear()
             cpu = time.process_time()
             for batch in islice(cycle(batches), steps):
                 run._take_step(batch)
-            return run.spent["model"], time.process_time() - cpu
+            return time.process_time() - cpu
 
 
 def measure(data: Path) -> dict[str, Any]:
@@ -106,20 +108,14 @@ def measure(data: Path) -> dict[str, Any]:
     bench.updates("symile", steps=5)
     shares: dict[str, Any] = {}
     for name in OBJECTIVES:
-        rounds = []
+        shares[name] = []
         for _ in range(ROUNDS):
-            alone, alone_cpu = bench.updates(name)
-            seconds, cpu, spent = bench.whole(name)
-            times = {"alone_s": alone, "run_s": seconds, "alone_cpu_s": alone_cpu, "run_cpu_s": cpu}
-            rounds.append(
-                times | {"outside": 1 - alone / seconds, "outside_cpu": 1 - alone_cpu / cpu, "spent_s": spent}
-            )
-            print(name, {kind: round(value, 2) for kind, value in times.items()}, flush=True)
-        shares[name] = rounds
+            shares[name].append(bench.account(name))
+            print(name, {kind: round(seconds, 2) for kind, seconds in shares[name][-1].items()}, flush=True)
     variants: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     for _ in range(ROUNDS):
         for variant, (precision, options) in VARIANTS.items():
-            variants[variant].append(bench.updates("symile", precision, options, steps=STEPS)[1] / STEPS)
+            variants[variant].append(bench.updates("symile", precision, options) / STEPS)
             print(f"{variant}: {variants[variant][-1] * 1000:.0f} ms of processors a step", flush=True)
     return {
         "date": datetime.date.today().isoformat(),
@@ -141,26 +137,22 @@ def table(found: dict[str, Any]) -> str:
         f"{found['date']}, {packages}. Batches of {found['batch_size']}, D {found['dim']}, {CONFIG.steps} steps with "
         f"one evaluation, texts redrawn, features cached; {ROUNDS} rounds.",
         "",
-        "| | run, s | model alone, s | outside the model | run, CPU s | model alone, CPU s | outside the model, of CPU "
-        "time | at most |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| | outside the model | as if nothing of the loader's work passed beside it | at most |",
+        "| --- | --- | --- | --- |",
     ]
     for name, rounds in found["shares"].items():
-        cells = [name]
-        for unit in ("", "_cpu"):
-            run_s, alone_s = (median(each[f"{kind}{unit}_s"] for each in rounds) for kind in ("run", "alone"))
-            outside = sorted(each[f"outside{unit}"] for each in rounds)
-            share = f"**{median(outside):.1%}** ({outside[0]:.1%} to {outside[-1]:.1%})"
-            cells += [f"{run_s:.1f}", f"{alone_s:.1f}", share]
-        lines.append(f"| {' | '.join(cells)} | {MOST:.0%} |")
-    lines += ["", "By the run's own clock, where waiting and the model share the cores:", ""]
-    kinds = list(found["shares"]["symile"][0]["spent_s"])
-    lines += [f"| share of time | {' | '.join(kinds)} |", "| --- |" + " --- |" * len(kinds)]
+        beside, after = [], []
+        for spent in rounds:
+            others = sum(spent[kind] for kind in spent if kind not in ("model", WAITING, LOADER))
+            beside.append((others + spent[WAITING]) / (others + spent[WAITING] + spent["model"]))
+            after.append((others + spent[LOADER]) / (others + spent[LOADER] + spent["model"]))
+        cells = [f"**{median(each):.1%}** ({min(each):.1%} to {max(each):.1%})" for each in (beside, after)]
+        lines.append(f"| {name} | {' | '.join(cells)} | {MOST:.0%} |")
+    kinds = list(found["shares"]["symile"][0])
+    lines += ["", f"| ms a step | {' | '.join(kinds)} |", "| --- |" + " --- |" * len(kinds)]
     for name, rounds in found["shares"].items():
-        shares = [
-            median(each["spent_s"].get(kind, 0.0) / sum(each["spent_s"].values()) for each in rounds) for kind in kinds
-        ]
-        lines.append(f"| {name} | {' | '.join(f'{share:.1%}' for share in shares)} |")
+        times = [median(spent[kind] for spent in rounds) / CONFIG.steps * 1000 for kind in kinds]
+        lines.append(f"| {name} | {' | '.join(f'{ms:.1f}' for ms in times)} |")
     plain = found["step_s"]["as it is"]
     lines += ["", "| an update of Symile | CPU ms | times as long | rounds |", "| --- | --- | --- | --- |"]
     for variant, seconds in found["step_s"].items():

@@ -23,8 +23,8 @@ from typing import Any
 import torch
 
 from symile_m3._version import __version__
-from symile_m3.checkpoints import STATE, check_age, remove_checkpoints
-from symile_m3.errors import NotBuiltError, TrainingError
+from symile_m3.checkpoints import check_age, remove_checkpoints
+from symile_m3.errors import TrainingError
 from symile_m3.processes import Place
 from symile_m3.recipe import RunOptions, TrainConfig
 from symile_m3.runlog import STEPS
@@ -70,12 +70,11 @@ def read_summary(directory: Path) -> RunSummary:
         raise TrainingError(f"{path}: unreadable ({error}); delete it and train again") from error
 
 
-def check_run(directory: Path, fingerprint: str, config: TrainConfig, *, overwrite: bool, resume: bool) -> None:
+def check_run(directory: Path, fingerprint: str, config: TrainConfig, *, overwrite: bool) -> None:
     """Make sure that what is in the directory, if anything, is a run of this recipe; write its config.
 
     Raises:
         TrainingError: it is another.
-        NotBuiltError: there is none, and `resume` asks for one.
     """
     path = directory / "config.json"
     if overwrite:
@@ -85,8 +84,6 @@ def check_run(directory: Path, fingerprint: str, config: TrainConfig, *, overwri
         for name in ("tensorboard", "wandb"):
             shutil.rmtree(directory / name, ignore_errors=True)
     check_age(directory)
-    if resume and not (directory / STATE).exists():
-        raise NotBuiltError(f"--resume: no run in {directory} to go on with; leave --resume out to begin one")
     record = json.loads(json.dumps({"fingerprint": fingerprint, **asdict(config)}))
     if not path.exists():
         write_text(path, json.dumps(record, indent=2) + "\n")

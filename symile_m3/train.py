@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from symile_m3.errors import TrainingError, UsageError
+from symile_m3.checkpoints import STATE
+from symile_m3.errors import NotBuiltError, TrainingError, UsageError
 from symile_m3.features import Dataset, Features, feature_key, load_features, open_dataset
 from symile_m3.model import Model
 from symile_m3.objectives import Objective, get_objective
@@ -68,9 +69,11 @@ def train(
     def find() -> dict[str, RunSummary | None]:
         """What the runs came to, and None for those that wait."""
         found: dict[str, RunSummary | None] = {}
+        if options.resume and not any((runs / objective.name / STATE).exists() for objective in chosen):
+            raise NotBuiltError(f"--resume: no run in {runs} to go on with; leave --resume out to begin one")
         for objective in chosen:
             directory = runs / objective.name
-            check_run(directory, dataset.plan.fingerprint, config, overwrite=overwrite, resume=options.resume)
+            check_run(directory, dataset.plan.fingerprint, config, overwrite=overwrite)
             finished = (directory / "summary.json").exists()
             found[objective.name] = read_summary(directory) if finished else None
         return found

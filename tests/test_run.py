@@ -109,9 +109,14 @@ def test_a_run_killed_at_any_step_goes_on_to_the_same_bits(data: Path, tmp_path:
 
 
 def test_resume_asks_for_a_run(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(NotBuiltError, match=r"^--resume: no run in .*symile to go on with"):
+    with pytest.raises(NotBuiltError, match=r"^--resume: no run in .* to go on with"):
         train(data, tmp_path, config=SMALL, options=RunOptions(resume=True))
     assert list(tmp_path.iterdir()) == []
+    train(data, tmp_path, objectives=["symile"], config=SMALL)
+    summaries = train(data, tmp_path, config=SMALL, options=RunOptions(resume=True))  # one has not been begun
+    assert [summary.steps for summary in summaries] == [12, 12]
+    with pytest.raises(TrainingError, match=r"another recipe: lr 0\.03 \(asked: 0\.01\)"):
+        train(data, tmp_path, config=replace(SMALL, lr=0.01), options=RunOptions(resume=True))
 
 
 # ---- several processes
