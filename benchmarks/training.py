@@ -17,6 +17,7 @@ import argparse
 import datetime
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -121,6 +122,7 @@ def measure(data: Path) -> dict[str, Any]:
         "date": datetime.date.today().isoformat(),
         "hardware": hardware(torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"),
         "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[2], 1),  # of the last 15 minutes, this included
         "packages": {name: importlib.metadata.version(name) for name in ("torch", "lightning-fabric")},
         "batch_size": CONFIG.batch_size,
         "dim": CONFIG.model.dim,
@@ -135,7 +137,7 @@ def table(found: dict[str, Any]) -> str:
         f"### {found['hardware']}, {found['threads']} threads",
         "",
         f"{found['date']}, {packages}. Batches of {found['batch_size']}, D {found['dim']}, {CONFIG.steps} steps with "
-        f"one evaluation, texts redrawn, features cached; {ROUNDS} rounds.",
+        f"one evaluation, texts redrawn, features cached; {ROUNDS} rounds. Load of the machine, this included: {found['load']}.",
         "",
         "| | outside the model | as if nothing of the loader's work passed beside it | at most |",
         "| --- | --- | --- | --- |",
