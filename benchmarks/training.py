@@ -137,7 +137,8 @@ def table(found: dict[str, Any]) -> str:
         f"### {found['hardware']}, {found['threads']} threads",
         "",
         f"{found['date']}, {packages}. Batches of {found['batch_size']}, D {found['dim']}, {CONFIG.steps} steps with "
-        f"one evaluation, texts redrawn, features cached; {ROUNDS} rounds. Load of the machine, this included: {found['load']}.",
+        f"one evaluation, texts redrawn, features cached; {ROUNDS} rounds. "
+        f"Load of the machine, this included: {found['load']}.",
         "",
         "| | outside the model | as if nothing of the loader's work passed beside it | at most |",
         "| --- | --- | --- | --- |",
