@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,17 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from symile_m3.cli.build import DATA
-from symile_m3.cli.options import DatasetOption, JsonOption, OverwriteOption, RunsOption, probability
+from symile_m3.cli.options import DatasetOption, JsonOption, OverwriteOption, RunsOption
 
 if TYPE_CHECKING:
-    from symile_m3.recipe import TrainConfig
-    from symile_m3.train import RunSummary
+    from symile_m3.recipe import RunOptions, TrainConfig
+    from symile_m3.rundir import RunSummary
 
 RUNS = Path("runs/m3")
 OBJECTIVES = ("symile", "clip")
 
 _BUDGET = "Budget"
 _DATA = "Data"
+_MACHINE = "Machine"
 
 
 def train(
@@ -65,13 +67,12 @@ def train(
         ),
     ] = None,
     missing_p: Annotated[
-        float | None,
+        str | None,
         typer.Option(
             "--missing-p",
             metavar="P",
-            parser=probability,
             show_default="none missing",
-            help="Hide each modality of each training sample with this probability.",
+            help="Hide each modality of each training sample with this probability, or some: image=.5,audio=.2.",
             rich_help_panel=_DATA,
         ),
     ] = None,
@@ -92,13 +93,50 @@ def train(
             rich_help_panel=_DATA,
         ),
     ] = "stop",
+    micro_batch: Annotated[
+        int | None,
+        typer.Option(
+            "--micro-batch",
+            metavar="N",
+            min=1,
+            show_default="the whole batch",
+            help="Samples in memory at a time; the loss stays that of the whole batch.",
+            rich_help_panel=_MACHINE,
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            "--precision",
+            metavar="32|bf16",
+            show_default="32",
+            help="What the towers compute in; weights stay in 32 bits.",
+            rich_help_panel=_MACHINE,
+        ),
+    ] = None,
+    compile_towers: Annotated[
+        bool,
+        typer.Option("--compile", help="Compile the towers first, with torch.compile.", rich_help_panel=_MACHINE),
+    ] = False,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--log-to",
+            metavar="NAME",
+            help="Where each step is written: csv, tensorboard or wandb; may be repeated.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Fail where there is no run to go on with.", rich_help_panel="Output")
+    ] = False,
     overwrite: OverwriteOption = False,
     json_to: JsonOption = None,
 ) -> None:
     """Train Symile and pairwise CLIP on a dataset, with the same data order, budget and seed.
 
     An interrupted run goes on where it stopped when the same command is run again. Each run holds its
-    configuration, checkpoints, metrics and curves.
+    configuration, checkpoints, metrics and curves. Under torchrun, several processes or GPUs share each batch.
     """
     from symile_m3.errors import UsageError
 
@@ -106,13 +144,18 @@ def train(
         raise UsageError("--steps and --epochs: give one of them")
     if on_bad_sample not in ("stop", "skip"):
         raise UsageError(f"--on-bad-sample {on_bad_sample}: give stop or skip")
-    given = {"steps": steps, "batch_size": batch_size, "missing_p": missing_p, "seed": seed}
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite: give one of them")
+    given = {"steps": steps, "batch_size": batch_size, "seed": seed, "precision": precision}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if epochs is not None:
         changes |= {"steps": 0, "epochs": float(epochs)}
     if no_redraw:
         changes["redraw"] = False
+    if missing_p is not None:
+        changes["missing_p"] = missing_probability(missing_p)
     config = replace(preset_config(preset), **changes).with_settings(settings or [])
+    options = run_options(micro_batch=micro_batch or 0, compile=compile_towers, logs=tuple(log or ()), resume=resume)
 
     from symile_m3.cli.output import command, show
     from symile_m3.cli.tables import run_table
@@ -123,10 +166,13 @@ def train(
             runs,
             objectives=objective or OBJECTIVES,
             config=config,
+            options=options,
             overwrite=overwrite,
             on_bad_sample=on_bad_sample,
         )
     )
+    if int(os.environ.get("RANK", "0")):
+        return  # one process of torchrun shows what all have done
     show(
         [run_table(results), f"Next: {command('eval', data=(data, DATA), runs=(runs, RUNS))}"],
         {"data": str(data), "runs": str(runs), "config": asdict(config), "results": results},
@@ -148,12 +194,41 @@ def preset_config(name: str) -> TrainConfig:
     return PRESETS[name]
 
 
+def missing_probability(text: str) -> Any:
+    """One probability, or one a modality.
+
+    Raises:
+        UsageError: neither.
+    """
+    from symile_m3.errors import UsageError
+    from symile_m3.recipe import parse_missing_p
+
+    try:
+        return parse_missing_p(text)
+    except ValueError as error:
+        raise UsageError(
+            f"--missing-p {text}: give a probability from 0 to less than 1, or one a modality: image=.5,audio=.2"
+        ) from error
+
+
+def run_options(**given: Any) -> RunOptions:
+    """How the run is carried out.
+
+    Raises:
+        UsageError: an unknown log.
+    """
+    from symile_m3.recipe import RunOptions
+
+    return RunOptions(**given)
+
+
 def run_training(
     data: Path | str,
     runs: Path,
     *,
     objectives: Sequence[str],
     config: TrainConfig,
+    options: RunOptions | None = None,
     overwrite: bool = False,
     on_bad_sample: str = "stop",
 ) -> list[RunSummary]:
@@ -166,6 +241,7 @@ def run_training(
         runs,
         objectives=tuple(dict.fromkeys(objectives)),
         config=config,
+        options=options,
         overwrite=overwrite,
         on_bad_sample=on_bad_sample,
         progress=open_progress(),

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from symile_m3.errors import TrainingError
 from symile_m3.features import Dataset, Features
-from symile_m3.model import MODALITIES, Inputs
+from symile_m3.model import Inputs
 from symile_m3.plan import Plan
+from symile_m3.recipe import MissingP, missing_probabilities
 from symile_m3.redraw import redraw_texts
 from symile_m3.shards import Loader, LoaderConfig, Sample, missing_mask
 from symile_m3.towers.text import TokenisedTexts, Tokeniser
@@ -48,7 +49,7 @@ class Collate:
         tokeniser: of the text tower.
         seed: of redrawn texts and of what is missing.
         redraw: draw the distractors anew each epoch.
-        missing_p: probability that a modality of a sample is missing, the same in every epoch.
+        missing_p: probability that a modality of a sample is missing, the same in every epoch; or one a modality.
     """
 
     plan: Plan
@@ -57,7 +58,7 @@ class Collate:
     tokeniser: Tokeniser
     seed: int
     redraw: bool
-    missing_p: float
+    missing_p: MissingP
 
     def __call__(self, samples: list[Sample], epoch: int) -> Batch:
         records = [sample.fields["json"] for sample in samples]
@@ -85,9 +86,9 @@ class Collate:
             else ["_".join(record["words"]) for record in records]
         )
         missing = {
-            modality: torch.from_numpy(missing_mask(keys, modality, self.missing_p, self.seed))
-            for modality in MODALITIES
-            if self.missing_p
+            modality: torch.from_numpy(missing_mask(keys, modality, p, self.seed))
+            for modality, p in missing_probabilities(self.missing_p).items()
+            if p
         }
         return Batch(
             keys=keys,
@@ -109,12 +110,19 @@ def open_loader(
     seed: int,
     training: bool = False,
     redraw: bool = False,
-    missing_p: float = 0.0,
+    missing_p: MissingP = 0.0,
     on_bad_sample: str = "stop",
+    rank: int = 0,
+    world: int = 1,
 ) -> Loader[Batch]:
-    """Batches of a split straight from its shards: shuffled and full for training, all in order otherwise."""
+    """Batches of a split straight from its shards: shuffled and full for training, all in order otherwise.
+
+    `batch_size` samples are those of one of `world` processes.
+    """
     config = LoaderConfig(
         batch_size=batch_size,
+        rank=rank,
+        world=world,
         seed=seed,
         fields=("json",),
         shuffle=training,
@@ -133,9 +141,16 @@ def open_loader(
     return Loader(dataset.readers[split], config, transform=collate)
 
 
-def training_inputs(batch: Batch, features: Features, generator: torch.Generator) -> Inputs:
-    """The towers' inputs for a training batch: a random view of each image."""
-    views = torch.randint(features.image_NVF.shape[1], (len(batch.keys),), generator=generator)
+def training_inputs(
+    batch: Batch, features: Features, generator: torch.Generator, *, rank: int = 0, world: int = 1
+) -> Inputs:
+    """The towers' inputs for a training batch: a random view of each image.
+
+    Views are drawn for the batches of all `world` processes, so that each draws what one alone would have drawn.
+    """
+    rows = len(batch.keys)
+    drawn = torch.randint(features.image_NVF.shape[1], (world * rows,), generator=generator)
+    views = drawn[rank * rows : (rank + 1) * rows]
     mask = features.clip_mask_NT
     return Inputs(
         image_BF=features.image_NVF[batch.image_rows, views].float(),

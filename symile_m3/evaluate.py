@@ -11,7 +11,7 @@ from typing import Any
 from symile_m3 import evaluation_report as parts
 from symile_m3.accuracies import PATTERNS
 from symile_m3.ceilings import measure_ceilings
-from symile_m3.checkpoints import load_tensors
+from symile_m3.checkpoints import BEST, check_age, load_weights
 from symile_m3.errors import NotBuiltError, TrainingError, UsageError
 from symile_m3.exact import ExactValues
 from symile_m3.features import Dataset, FeatureConfig, Features, feature_key, load_features, open_dataset
@@ -93,7 +93,7 @@ def evaluate(
     found = _find_runs(directories, dataset)
     feature_config = found[0].config.features
     features = load_features(dataset, feature_config, progress)
-    least = {name: min(run.config.missing_p for run in found if run.name == name) for name in _names(found)}
+    least = {name: min(run.config.mean_missing_p for run in found if run.name == name) for name in _names(found)}
 
     asked = Asked(missing=chosen_p, directions=directions, gap=gap, bound=bound, seed=seed)
     measured: list[parts.Measured] = []
@@ -106,14 +106,14 @@ def evaluate(
             if questions is None or run.config.model != asked_with:  # the texts are tokenised as the model has them
                 asked_with = run.config.model
                 questions = Questions.of_split(dataset, features, "test", tokeniser, on_bad_sample)
-            first = run.config.missing_p == least[run.name]
+            first = run.config.mean_missing_p == least[run.name]
             measures = measure(
                 trained.model,
                 trained.objective,
                 questions,
                 tokeniser,
                 asked if first else Asked(seed=seed),
-                trained_with_missing=bool(run.config.missing_p),
+                learned={name for name, p in run.config.missing.items() if p},
                 on_bad_sample=on_bad_sample,
             )
             measured.append(
@@ -122,7 +122,8 @@ def evaluate(
             task.advance()
     assert questions is not None
     main = {
-        name: [run for run in measured if run.name == name and run.config.missing_p == p] for name, p in least.items()
+        name: [run for run in measured if run.name == name and run.config.mean_missing_p == p]
+        for name, p in least.items()
     }
     report: dict[str, Any] = {
         "dataset": _describe(dataset),
@@ -138,7 +139,7 @@ def evaluate(
         report["missing_curve"] = curve
     if len(main) > 1:
         report["differences"] = parts.differences(main, bootstrap, seed)
-    if len({run.config.missing_p for run in found}) > 1:
+    if len({run.config.mean_missing_p for run in found}) > 1:
         report["trained_missing_curve"] = parts.trained_curve(measured, bootstrap, seed)
     if directions:
         key = feature_key(dataset, feature_config)
@@ -163,7 +164,9 @@ def _find_runs(directories: Sequence[Path], dataset: Dataset) -> list[_Found]:
     """
     found = []
     for directory in directories:
-        names = [name for name in OBJECTIVES if (directory / name / "best.pt").exists()]
+        for name in OBJECTIVES:
+            check_age(directory / name)
+        names = [name for name in OBJECTIVES if (directory / name / BEST).exists()]
         if not names:
             raise NotBuiltError(
                 f"no trained run in {directory}: run `symile-m3 train` first, or name its directory with --runs"
@@ -176,7 +179,7 @@ def _find_runs(directories: Sequence[Path], dataset: Dataset) -> list[_Found]:
         raise TrainingError(f"the runs in {where} use different features; evaluate them from separate --runs")
     found.sort(key=lambda run: OBJECTIVES.index(run.name))
     first: dict[str, _Found] = {}
-    same: dict[tuple[str, float, int], _Found] = {}
+    same: dict[tuple[str, tuple[float, ...], int], _Found] = {}
     for run in found:
         of_name = first.setdefault(run.name, run)
         mine, theirs = (asdict(other.config) for other in (run, of_name))
@@ -186,7 +189,7 @@ def _find_runs(directories: Sequence[Path], dataset: Dataset) -> list[_Found]:
                 f"{of_name.directory} and {run.directory} differ in {', '.join(different)}: runs that are evaluated "
                 "together may differ in seed and missing_p; evaluate them one by one"
             )
-        twin = same.setdefault((run.name, run.config.missing_p, run.config.seed), run)
+        twin = same.setdefault((run.name, tuple(run.config.missing.values()), run.config.seed), run)
         if twin is not run:
             raise TrainingError(
                 f"{twin.directory} and {run.directory} are of one recipe and seed, so they say nothing of how runs "
@@ -215,9 +218,7 @@ def _load_config(directory: Path, dataset: Dataset) -> TrainConfig:
 def _load_run(directory: Path, name: str, config: TrainConfig, dataset: Dataset, features: Features) -> _Trained:
     objective = get_objective(name, config.negatives)
     model = new_model(dataset, features, objective, config)
-    state = load_tensors(directory / "best.pt")
-    assert state is not None
-    model.load_state_dict(state["model"])
+    model.load_state_dict(load_weights(directory / BEST))
     return _Trained(objective=objective, config=config, model=model.eval())
 
 

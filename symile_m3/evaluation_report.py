@@ -103,14 +103,14 @@ def differences(main: dict[str, list[Measured]], bootstrap: int, seed: int) -> d
 
 
 def trained_curve(measured: Sequence[Measured], bootstrap: int, seed: int) -> dict[str, list[dict[str, Any]]]:
-    """Accuracy on complete queries over the `missing_p` of the training, objective by objective."""
+    """Accuracy on complete queries over the mean `missing_p` of the training, objective by objective."""
     report: dict[str, list[dict[str, Any]]] = {}
     for name in dict.fromkeys(run.name for run in measured):
         records: list[dict[str, Any]] = []
         first = 0.0
-        for p in sorted({run.config.missing_p for run in measured if run.name == name}):
+        for p in sorted({run.config.mean_missing_p for run in measured if run.name == name}):
             ranks_SQ = stacked(
-                [run.measures.ranks_Q for run in measured if run.name == name and run.config.missing_p == p]
+                [run.measures.ranks_Q for run in measured if run.name == name and run.config.mean_missing_p == p]
             )
             top1 = hits(ranks_SQ, 1)
             share = float(top1.mean())

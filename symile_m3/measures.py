@@ -5,7 +5,7 @@ Suffix: Q queries.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -79,14 +79,14 @@ def measure(
     tokeniser: Tokeniser,
     asked: Asked,
     *,
-    trained_with_missing: bool,
+    learned: Collection[str] = (),
     on_bad_sample: str = "stop",
 ) -> Measures:
     """Encode all images, clips and texts once, and rank them for every question asked.
 
     Args:
-        trained_with_missing: whether the model has learned embeddings for what is missing; else the mean
-            representation over the training samples takes their place.
+        learned: the modalities that were missing in training, so that the model has learned what stands for them;
+            for the others it is the mean representation over the training samples.
     """
     encoded = questions.encode(model)
     queries = encoded.queries
@@ -95,17 +95,18 @@ def measure(
         return first_right(objective.scores, reps, encoded.candidates[retrieved], questions.answers[retrieved])
 
     # The cosine of a pair needs no third modality; a product does.
-    in_pairs = objective.name == "clip" and not trained_with_missing
+    in_pairs = objective.name == "clip" and not learned
     needed = {*QUERY} if asked.missing else set()
     if asked.directions and not in_pairs:
         needed = {*RETRIEVED}
     standins: Mapping[str, Tensor] = {}
     if needed:
-        standins = (
-            learned_embeddings(model, questions)
-            if trained_with_missing
-            else mean_representations(model, questions, tokeniser, sorted(needed), on_bad_sample=on_bad_sample)
-        )
+        if needed & set(learned):
+            standins = learned_embeddings(model, questions)
+        others = sorted(needed - set(learned))
+        if others:
+            means = mean_representations(model, questions, tokeniser, others, on_bad_sample=on_bad_sample)
+            standins = {**standins, **means}
     missing = {}
     for p in asked.missing:
         masks = hidden(questions, p, asked.seed)
@@ -122,7 +123,7 @@ def measure(
         if asked.directions
         else {}
     )
-    fill = LEARNED if trained_with_missing else MEAN
+    fill = LEARNED if needed <= set(learned) else MEAN if not needed & set(learned) else f"{LEARNED} or {MEAN}"
     return Measures(
         ranks_Q=complete_Q,
         missing=missing,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from symile_m3.errors import UsageError
 from symile_m3.features import FeatureConfig
-from symile_m3.model import ModelConfig
+from symile_m3.model import MODALITIES, ModelConfig
 from symile_m3.objectives import Negatives
+from symile_m3.processes import PRECISIONS
+from symile_m3.runlog import LOGS
+
+MissingP = float | Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,10 +32,13 @@ class TrainConfig:
         weight_decay: of all else but the scale.
         warmup: share of the steps in which the rate rises.
         negatives: Symile's: n, n:k, faces or n2 (see `symile_m3.objectives.negatives`).
-        missing_p: probability that a modality of a training sample is missing.
+        missing_p: probability that a modality of a training sample is missing: one number, or one a modality.
         redraw: draw the distractors anew each epoch.
         seed: of order, initial weights, dropout, negatives, texts and missingness.
         evaluations: times the validation retrieval is measured, and the run saved.
+        precision: 32, or bf16 for towers that compute in bfloat16 with weights in float32.
+        clip_norm: what the norm of all gradients is cut to; 0 leaves them.
+        patience: evaluations without a better validation retrieval after which the run ends; 0 never.
     """
 
     features: FeatureConfig = field(default_factory=FeatureConfig)
@@ -46,10 +53,13 @@ class TrainConfig:
     weight_decay: float = 0.01
     warmup: float = 0.1
     negatives: str = "n"
-    missing_p: float = 0.0
+    missing_p: MissingP = 0.0
     redraw: bool = True
     seed: int = 0
     evaluations: int = 10
+    precision: str = "32"
+    clip_norm: float = 0.0
+    patience: int = 0
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -60,8 +70,10 @@ class TrainConfig:
             raise UsageError(f"{self.steps} steps and {self.epochs:g} epochs: give one of them, at least 1")
         if self.batch_size < 2:
             raise UsageError(f"--batch-size {self.batch_size}: contrast needs at least two samples")
-        if not 0 <= self.missing_p < 1:
-            raise UsageError(f"--missing-p {self.missing_p}: a probability from 0 to less than 1")
+        try:
+            object.__setattr__(self, "missing_p", _simplest(missing_probabilities(self.missing_p)))
+        except ValueError as error:
+            raise UsageError(f"--missing-p {error}") from error
         if min(self.lr, self.image_lr, self.net_lr) <= 0 or not 0 < self.warmup < 1:
             raise UsageError("learning rates must be positive and warmup between 0 and 1")
         if min(self.weight_decay, self.image_weight_decay) < 0:
@@ -72,6 +84,22 @@ class TrainConfig:
             raise UsageError(str(error)) from error
         if self.seed < 0 or self.evaluations < 1:
             raise UsageError("the seed must not be negative and evaluations at least 1")
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"--precision {self.precision}: unknown; known: {', '.join(PRECISIONS)}")
+        if self.clip_norm < 0 or self.patience < 0:
+            raise UsageError("clip_norm and patience must not be negative")
+
+    @property
+    def missing(self) -> dict[str, float]:
+        """The probability of each modality to be missing in training."""
+        return missing_probabilities(self.missing_p)
+
+    @property
+    def mean_missing_p(self) -> float:
+        """The mean of these, which is the probability itself where all have the same."""
+        if isinstance(self.missing_p, Mapping):
+            return sum(self.missing.values()) / len(self.missing)
+        return self.missing_p
 
     def with_settings(self, settings: Sequence[str]) -> TrainConfig:
         """This recipe with some settings replaced, each given as `KEY=VALUE`.
@@ -91,7 +119,8 @@ class TrainConfig:
             else:
                 raise UsageError(f"--set {key}: no such setting; known: {', '.join(_settings(config))}")
             try:
-                changed = replace(part, **{key: _parse(value, getattr(part, key))})
+                parsed = parse_missing_p(value) if key == "missing_p" else _parse(value, getattr(part, key))
+                changed = replace(part, **{key: parsed})
             except ValueError as error:
                 raise UsageError(f"--set {setting}: {error}") from error
             config = replace(config, **{owner: changed}) if owner else changed
@@ -109,6 +138,71 @@ def _parse(text: str, like: Any) -> Any:
             raise ValueError("give true or false")
         return text.lower() == "true"
     return type(like)(text)
+
+
+def missing_probabilities(missing_p: MissingP) -> dict[str, float]:
+    """The probability of each modality to be missing.
+
+    Raises:
+        ValueError: an unknown modality, or no probability from 0 to less than 1.
+    """
+    if isinstance(missing_p, Mapping):
+        unknown = sorted(set(missing_p) - set(MODALITIES))
+        if unknown:
+            raise ValueError(f"{unknown[0]}: no modality; known: {', '.join(MODALITIES)}")
+        found = {modality: float(missing_p.get(modality, 0.0)) for modality in MODALITIES}
+    else:
+        found = dict.fromkeys(MODALITIES, float(missing_p))
+    for p in found.values():
+        if not 0 <= p < 1:
+            raise ValueError(f"{p:g}: a probability from 0 to less than 1")
+    return found
+
+
+def parse_missing_p(text: str) -> MissingP:
+    """One number, or MODALITY=P,..., where modalities that are not named are never missing.
+
+    Raises:
+        ValueError: neither.
+    """
+    if "=" not in text:
+        return float(text)
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    names = [name.strip() for name, _, _ in pairs]
+    if len(set(names)) < len(names):
+        raise ValueError("a modality is named twice")
+    return {name: float(p) for name, (_, _, p) in zip(names, pairs, strict=True)}
+
+
+def _simplest(probabilities: Mapping[str, float]) -> MissingP:
+    """One number where all modalities have the same."""
+    numbers = set(probabilities.values())
+    return numbers.pop() if len(numbers) == 1 else dict(probabilities)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunOptions:
+    """How a run is carried out, which is no part of its recipe: an interrupted run may go on with other options.
+
+    Attributes:
+        micro_batch: samples that a process encodes with a graph at a time; 0 for all of its share of the batch. The
+            loss and its gradients are those of the whole batch either way; dropout and noise are other draws.
+        compile: whether the towers are compiled.
+        logs: where else each step is written to: csv, tensorboard, wandb.
+        resume: only go on with a run that is there.
+    """
+
+    micro_batch: int = 0
+    compile: bool = False
+    logs: tuple[str, ...] = ()
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if self.micro_batch < 0:
+            raise UsageError(f"--micro-batch {self.micro_batch}: at least one sample")
+        for name in self.logs:
+            if name not in LOGS:
+                raise UsageError(f"--log-to {name}: unknown; known: {', '.join(LOGS)}")
 
 
 PRESETS = {

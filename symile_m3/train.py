@@ -3,53 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
-import json
-import math
-import signal
-import threading
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from symile_m3.batches import Batch, open_loader, training_inputs
-from symile_m3.checkpoints import load_tensors, save_tensors
-from symile_m3.errors import TrainingError, UsageError
-from symile_m3.features import Dataset, Features, load_features, open_dataset
-from symile_m3.model import MODALITIES, Model
-from symile_m3.objectives import Objective, get_objective, total_correlation_bound
+from symile_m3.checkpoints import STATE
+from symile_m3.errors import NotBuiltError, TrainingError, UsageError
+from symile_m3.features import Dataset, Features, feature_key, load_features, open_dataset
+from symile_m3.model import Model
+from symile_m3.objectives import Objective, get_objective
+from symile_m3.processes import Place, is_out_of_memory, open_place
 from symile_m3.progress import NoProgress, Progress
-from symile_m3.recipe import TrainConfig, learning_rate
-from symile_m3.retrieval import Retrieval, retrieve
+from symile_m3.recipe import RunOptions, TrainConfig
+from symile_m3.run import Run
+from symile_m3.rundir import RunSummary, check_run, note_session, read_summary
+from symile_m3.runlog import check_logs
 from symile_m3.seeds import philox_key
-from symile_m3.shards import Loader, write_text
-from symile_m3.towers.audio import AudioHead, ScratchAudioTower
+from symile_m3.towers.audio import AudioHead
 from symile_m3.towers.text import Tokeniser
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunSummary:
-    """What a finished run came to.
-
-    Attributes:
-        objective: its name.
-        directory: where its files are.
-        steps: taken.
-        best_step, best_top1: the best validation retrieval, and when.
-        seconds: of training, features excluded.
-    """
-
-    objective: str
-    directory: str
-    steps: int
-    best_step: int
-    best_top1: float
-    seconds: float
+__all__ = ["RunSummary", "check_shares", "new_model", "new_run", "new_tokeniser", "standardise", "train"]
 
 
 def train(
@@ -58,312 +33,147 @@ def train(
     *,
     objectives: Sequence[str] = ("symile", "clip"),
     config: TrainConfig | None = None,
+    options: RunOptions | None = None,
     overwrite: bool = False,
     on_bad_sample: str = "stop",
     progress: Progress | None = None,
 ) -> list[RunSummary]:
     """Train each objective on the dataset in `data`, a directory or URL, or go on with what was interrupted.
 
-    A run is `runs/<objective>/` with config.json, last.pt, best.pt, metrics.jsonl, metrics.csv, curves.png
-    and, once finished, summary.json.
+    A run is `runs/<objective>/` with config.json, run.json, last.safetensors, last.state, best.safetensors,
+    metrics.jsonl, metrics.csv, curves.png and, once finished, summary.json. Under `torchrun` each process calls
+    this, and takes its share of every batch.
 
     Raises:
-        NotBuiltError: there is no dataset.
-        TrainingError: a run of another recipe or dataset is there, or the loss is no longer finite.
+        NotBuiltError: there is no dataset, or no run to resume.
+        MissingDependencyError: a log needs a package that is not installed.
+        TrainingError: a run of another recipe or dataset is there, the loss is no longer finite, or memory runs out.
         DamagedSampleError: a sample is damaged and `on_bad_sample` is "stop".
     """
     progress = progress or NoProgress()
     config = config or TrainConfig()
+    options = options or RunOptions()
     chosen = [get_objective(name, config.negatives) for name in dict.fromkeys(objectives)]
+    check_logs(options.logs)
+    place = open_place(config.precision)
+    if not place.first:
+        progress = NoProgress()
     dataset = open_dataset(data, on_bad_sample, progress)
+    samples = len(dataset.readers["train"])
     if config.epochs:
-        steps_per_epoch = len(dataset.readers["train"]) // config.batch_size
-        config = replace(config, steps=max(1, round(config.epochs * steps_per_epoch)), epochs=0.0)
-    if config.batch_size > len(dataset.readers["train"]):
-        raise UsageError(
-            f"--batch-size {config.batch_size}: the dataset has {len(dataset.readers['train'])} training samples"
-        )
-    waiting = []
-    summaries = {}
-    for objective in chosen:
-        directory = runs / objective.name
-        _check_run(directory, dataset, config, overwrite)
-        if (directory / "summary.json").exists():
-            summaries[objective.name] = _read_summary(directory / "summary.json")
-            progress.say(f"{objective.name}: already trained in {directory}")
-        else:
-            waiting.append((objective, directory))
-    if waiting:
+        config = replace(config, steps=max(1, round(config.epochs * (samples // config.batch_size))), epochs=0.0)
+    if config.batch_size > samples:
+        raise UsageError(f"--batch-size {config.batch_size}: the dataset has {samples} training samples")
+    check_shares(config, options, place)
+
+    def find() -> dict[str, RunSummary | None]:
+        """What the runs came to, and None for those that wait."""
+        found: dict[str, RunSummary | None] = {}
+        if options.resume and not any((runs / objective.name / STATE).exists() for objective in chosen):
+            raise NotBuiltError(f"--resume: no run in {runs} to go on with; leave --resume out to begin one")
+        for objective in chosen:
+            directory = runs / objective.name
+            check_run(directory, dataset.plan.fingerprint, config, overwrite=overwrite)
+            finished = (directory / "summary.json").exists()
+            found[objective.name] = read_summary(directory) if finished else None
+        return found
+
+    summaries = place.by_first(find)
+    for name, summary in summaries.items():
+        if summary is not None:
+            progress.say(f"{name}: already trained in {runs / name}")
+    if None in summaries.values():
+        place.by_first(lambda: (load_features(dataset, config.features, progress), None)[1])
         features = load_features(dataset, config.features, progress)
-        for objective, directory in waiting:
-            run = Run(dataset, features, objective, config, directory, on_bad_sample)
-            summaries[objective.name] = run.train(progress)
-    return [summaries[objective.name] for objective in chosen]
+        key = feature_key(dataset, config.features)
+        for objective in chosen:
+            if summaries[objective.name] is None:
+                directory = runs / objective.name
+                with _limits_named(objective.name, config, options, place):
+                    run = new_run(
+                        dataset,
+                        features,
+                        objective,
+                        config,
+                        directory,
+                        place,
+                        options=options,
+                        on_bad_sample=on_bad_sample,
+                    )
+                    step = run.restore()
+                    if place.first:
+                        run.id = note_session(directory, data, key, place, options, step)
+                    summaries[objective.name] = run.train(progress)
+    return [summary for summary in summaries.values() if summary is not None]
 
 
-def _read_summary(path: Path) -> RunSummary:
-    try:
-        return RunSummary(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise TrainingError(f"{path}: unreadable ({error}); delete it and train again") from error
-
-
-def _check_run(directory: Path, dataset: Dataset, config: TrainConfig, overwrite: bool) -> None:
-    """Make sure that what is in the directory, if anything, is a run of this recipe; write its config.
+def check_shares(config: TrainConfig, options: RunOptions, place: Place) -> None:
+    """Make sure that batches can be shared out and cut as asked.
 
     Raises:
-        TrainingError: it is another.
+        UsageError: they cannot.
     """
-    record = json.loads(json.dumps({"fingerprint": dataset.plan.fingerprint, **asdict(config)}))
-    path = directory / "config.json"
-    if overwrite:
-        for name in (
-            "config.json",
-            "summary.json",
-            "last.pt",
-            "best.pt",
-            "metrics.jsonl",
-            "metrics.csv",
-            "curves.png",
-        ):
-            (directory / name).unlink(missing_ok=True)
-    if path.exists():
-        try:
-            found = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise TrainingError(f"{path}: unreadable ({error}); train again with --overwrite") from error
-        differences = [
-            f"{name} {found.get(name)} (asked: {record[name]})" for name in record if found.get(name) != record[name]
-        ]
-        if differences:
-            what = "; ".join(differences).replace("fingerprint", "dataset")
-            raise TrainingError(
-                f"{directory} holds a run of another recipe: {what}. "
-                "Name another directory with --runs, or give --overwrite to train in its place"
-            )
-    else:
-        write_text(path, json.dumps(record, indent=2) + "\n")
+    if config.batch_size % place.world:
+        raise UsageError(f"--batch-size {config.batch_size}: give a multiple of the {place.world} processes")
+    if config.features.audio == "conv:scratch" and (place.world > 1 or options.micro_batch):
+        raise UsageError(
+            "audio=conv:scratch normalises over the batch: train it in one process, and without --micro-batch"
+        )
 
 
 @contextlib.contextmanager
-def _held_back() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until the block is done."""
-    if threading.current_thread() is not threading.main_thread():  # signals are handled in the main thread
-        yield
-        return
-    caught: list[int] = []
-    before = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, lambda number, frame: caught.append(number))
+def _limits_named(name: str, config: TrainConfig, options: RunOptions, place: Place) -> Iterator[None]:
+    """Say of memory that runs out what to lower, and of towers that cannot be compiled that they need not be.
+
+    Raises:
+        TrainingError: either is the case.
+    """
     try:
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    for caught_number in caught[:1]:
-        signal.raise_signal(caught_number)
-
-
-class Run:
-    """One objective being trained."""
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        features: Features,
-        objective: Objective,
-        config: TrainConfig,
-        directory: Path,
-        on_bad_sample: str = "stop",
-    ) -> None:
-        self.dataset = dataset
-        self.features = features
-        self.objective = objective
-        self.config = config
-        self.directory = directory
-        self.model = new_model(dataset, features, objective, config)
-        self.tokeniser = new_tokeniser(dataset, config)
-        self.loader: Loader[Batch] = open_loader(
-            dataset,
-            "train",
-            tokeniser=self.tokeniser,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            training=True,
-            redraw=config.redraw,
-            missing_p=config.missing_p,
-            on_bad_sample=on_bad_sample,
+    except Exception as error:
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            reason = str(error).strip().partition("\n")[0]
+            raise TrainingError(f"{name}: torch.compile failed ({reason}); leave --compile out") from error
+        if not is_out_of_memory(error):
+            raise
+        rows = min(options.micro_batch or config.batch_size, config.batch_size // place.world)
+        lower = (
+            f"give --micro-batch {rows // 2}, which computes the same loss in parts,"
+            if rows > 1 and config.features.audio != "conv:scratch"
+            else f"lower --batch-size (now {config.batch_size}) or --set dim (now {config.model.dim})"
         )
-        self.validation = Retrieval.of_split(dataset, features, "val", self.tokeniser, on_bad_sample)
-        self.optimizer = torch.optim.AdamW(self._groups(), betas=(0.9, 0.98), fused=True)
-        self.step = 0
-        self.seconds = 0.0
-        self.best: tuple[float, int] = (-1.0, 0)
-        self.metrics: list[dict[str, float]] = []
-        self.losses: list[float] = []  # of the steps since the last evaluation
-        self.position = self.loader.state_dict()  # behind the batch of the last step; the loader reads ahead
+        raise TrainingError(
+            f"{name}: out of memory with {rows} samples at a time and D {config.model.dim}; {lower} "
+            "and run the command again"
+        ) from error
 
-    def _groups(self) -> list[dict[str, Any]]:
-        config, model = self.config, self.model
-        net = list(model.audio.net.parameters()) if isinstance(model.audio, ScratchAudioTower) else []
-        own = {id(parameter) for parameter in [*model.image.parameters(), *net, model.log_scale]}
-        rest = [parameter for parameter in model.parameters() if id(parameter) not in own]
-        return [
-            {
-                "params": list(model.image.parameters()),
-                "peak": config.image_lr,
-                "weight_decay": config.image_weight_decay,
-            },
-            {"params": rest, "peak": config.lr, "weight_decay": config.weight_decay},
-            {"params": [model.log_scale], "peak": config.lr, "weight_decay": 0.0},
-            *([{"params": net, "peak": config.net_lr, "weight_decay": config.weight_decay}] if net else []),
-        ]
 
-    def train(self, progress: Progress) -> RunSummary:
-        """Take the remaining steps; saves at every evaluation, and when interrupted."""
-        self._restore()
-        config = self.config
-        every = max(1, config.steps // config.evaluations)
-        since, taken = time.perf_counter(), 0
-        note = ""
-        with progress.task(self.objective.name, config.steps, "steps", done=self.step) as task:
-            batches = iter(self._batches())
-            try:
-                while True:
-                    if self.losses and (self.step % every == 0 or self.step == config.steps):
-                        elapsed = time.perf_counter() - since
-                        note = self._evaluate(taken * config.batch_size / elapsed)
-                        self.seconds += elapsed
-                        since, taken = time.perf_counter(), 0
-                        self._save()
-                        task.advance(0, note)
-                    if self.step == config.steps:
-                        break
-                    self._take_step(next(batches))
-                    taken += 1
-                    note = note or self._note(self.losses[-1], math.nan, 0.0)
-                    task.advance(1, note)
-            except KeyboardInterrupt:
-                self.seconds += time.perf_counter() - since
-                self._save()
-                raise
-        if self.loader.bad_samples:
-            progress.say(f"{self.objective.name}: {self.loader.bad_samples.total()} damaged samples were left out")
-        summary = RunSummary(
-            objective=self.objective.name,
-            directory=str(self.directory),
-            steps=self.step,
-            best_step=self.best[1],
-            best_top1=self.best[0],
-            seconds=round(self.seconds, 1),
-        )
-        from symile_m3.curves import draw_curves
-
-        draw_curves(self.directory / "curves.png", self.objective.name, self.metrics)
-        write_text(self.directory / "summary.json", json.dumps(asdict(summary), indent=2) + "\n")
-        return summary
-
-    @property
-    def bounds_total_correlation(self) -> bool:
-        """Whether ln N - loss is a bound: not with missing modalities, where the loss averages over fewer anchors."""
-        return self.objective.bounds_total_correlation and not self.config.missing_p
-
-    def _batches(self) -> Any:
-        while True:
-            yield from self.loader
-
-    def _take_step(self, batch: Batch) -> None:
-        config = self.config
-        random = torch.Generator().manual_seed(philox_key(config.seed, "step", self.step) % 2**63)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * learning_rate(self.step, config.steps, config.warmup)
-        self.model.train()
-        with torch.random.fork_rng(devices=[]):
-            # Dropout and noise know no generator; seeding them by the step makes a resumed run the same.
-            torch.manual_seed(philox_key(config.seed, "dropout", self.step) % 2**63)
-            reps_BD = self.model(training_inputs(batch, self.features, random))
-        observed = [~batch.missing[modality] for modality in MODALITIES] if batch.missing else None
-        scale = self.model.log_scale.exp()
-        # The objective refuses a scale that is not finite; to the user that is a loss that is not.
-        usable = math.isfinite(scale.item())
-        loss = self.objective.loss(reps_BD, scale, observed=observed, generator=random) if usable else scale
-        value = loss.item()
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"{self.objective.name}: the loss is {value} at step {self.step}; lower --set lr (now {config.lr}) "
-                "and train again with --overwrite"
-            )
-        self.optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        with _held_back():
-            self.optimizer.step()
-            self.model.clamp_scale()
-            self.step += 1
-            self.losses.append(value)
-            self.position = self.loader.state_dict()
-
-    def _evaluate(self, samples_per_s: float) -> str:
-        """Measure the validation retrieval, keep the best weights, note the metrics."""
-        top1 = float(retrieve(self.model, self.objective, self.validation, (1,))[1].float().mean())
-        loss = sum(self.losses) / len(self.losses)
-        record = {
-            "step": self.step,
-            "loss": loss,
-            "log_scale": self.model.log_scale.item(),
-            "val_top1": top1,
-            "samples_per_s": samples_per_s,
-        }
-        if self.bounds_total_correlation:
-            record["bound_nats"] = total_correlation_bound(loss, self.config.batch_size)
-        best = max(self.best, (top1, self.step), key=lambda found: found[0])
-        if best != self.best:
-            save_tensors(self.directory / "best.pt", {"model": self.model.state_dict(), "step": self.step})
-        with _held_back():
-            self.best = best
-            self.metrics.append(record)
-            self.losses = []
-        return self._note(loss, top1, samples_per_s)
-
-    def _note(self, loss: float, top1: float, samples_per_s: float) -> str:
-        parts = [f"loss {loss:.2f}"]
-        if self.bounds_total_correlation:
-            parts.append(f"TC >= {total_correlation_bound(loss, self.config.batch_size):.2f} nats")
-        if math.isfinite(top1):
-            parts += [f"val top-1 {top1:.3f}", f"{samples_per_s:,.0f} samples/s"]
-        return "  ".join(parts)
-
-    def _save(self) -> None:
-        state = {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "loader": self.position,
-            "step": self.step,
-            "seconds": self.seconds,
-            "best": list(self.best),
-            "metrics": self.metrics,
-            "losses": self.losses,
-        }
-        save_tensors(self.directory / "last.pt", state)
-        write_text(self.directory / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in self.metrics))
-        table = io.StringIO()
-        if self.metrics:
-            writer = csv.DictWriter(table, fieldnames=list(self.metrics[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.metrics)
-            write_text(self.directory / "metrics.csv", table.getvalue())
-
-    def _restore(self) -> None:
-        state = load_tensors(self.directory / "last.pt")
-        if state is None:
-            standardise(self.model, self.dataset, self.features)
-            return
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.loader.load_state_dict(state["loader"])
-        self.position = state["loader"]
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.best = (state["best"][0], state["best"][1])
-        self.metrics, self.losses = state["metrics"], state["losses"]
+def new_run(
+    dataset: Dataset,
+    features: Features,
+    objective: Objective,
+    config: TrainConfig,
+    directory: Path,
+    place: Place,
+    *,
+    options: RunOptions | None = None,
+    on_bad_sample: str = "stop",
+) -> Run:
+    """A run with a new model; `Run.restore` goes on with what is in the directory."""
+    model = new_model(dataset, features, objective, config)
+    standardise(model, dataset, features)
+    return Run(
+        dataset,
+        features,
+        objective,
+        config,
+        model,
+        new_tokeniser(dataset, config),
+        directory,
+        place,
+        options=options or RunOptions(),
+        on_bad_sample=on_bad_sample,
+    )
 
 
 def new_tokeniser(dataset: Dataset, config: TrainConfig) -> Tokeniser:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -142,7 +143,7 @@ def test_nothing_missing_is_the_complete_result(report: dict[str, Any], data: Pa
 
 def loaded(runs: Path, name: str, config: TrainConfig, dataset: Dataset, features: Features) -> Model:
     model = new_model(dataset, features, get_objective(name), config)
-    model.load_state_dict(torch.load(runs / name / "best.pt", weights_only=True)["model"])
+    model.load_state_dict(safetensors.torch.load_file(runs / name / "best.safetensors"))
     return model.eval()
 
 
@@ -483,7 +484,7 @@ def test_a_run_of_another_dataset_is_refused(data: Path, runs: Path, tmp_path: P
 
 def test_damaged_weights_are_named(data: Path, runs: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(runs, tmp_path / "runs")
-    path = copy / "clip" / "best.pt"
+    path = copy / "clip" / "best.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(TrainingError, match=r"clip/best\.pt: unreadable .*--overwrite"):
+    with pytest.raises(TrainingError, match=r"clip/best\.safetensors: unreadable .*--overwrite"):
         evaluate(data, copy)

@@ -17,7 +17,7 @@ from symile_m3.features import Dataset, Features, open_dataset
 from symile_m3.gap import modality_gap
 from symile_m3.information import unseen_bound
 from symile_m3.measures import Asked, hidden, measure
-from symile_m3.model import Inputs, Model, ModelConfig
+from symile_m3.model import MODALITIES, Inputs, Model, ModelConfig
 from symile_m3.objectives import get_objective
 from symile_m3.questions import Questions
 from symile_m3.reader import read_ranks
@@ -157,7 +157,7 @@ def test_every_direction_is_that_of_each_query_alone(
 ) -> None:
     model, objective = random_model(name), get_objective(name)
     found = measure(
-        model.train(), objective, questions, TOKENISER, Asked(directions=True), trained_with_missing=learned
+        model.train(), objective, questions, TOKENISER, Asked(directions=True), learned=MODALITIES if learned else ()
     )
     reps = own_reps(model, questions, records)
     if learned:
@@ -211,7 +211,7 @@ def test_learned_embeddings_are_the_models(questions: Questions) -> None:
 def test_hidden_modalities_are_replaced(name: str, questions: Questions, records: list[dict[str, Any]]) -> None:
     model = random_model(name)
     asked = Asked(missing=(0.0, 0.5), seed=3)
-    found = measure(model, get_objective(name), questions, TOKENISER, asked, trained_with_missing=False)
+    found = measure(model, get_objective(name), questions, TOKENISER, asked)
     reps = own_reps(model, questions, records)
     means = mean_representations(model, questions, TOKENISER, ["audio", "text"])
     for modality, mask in hidden(questions, 0.5, 3).items():

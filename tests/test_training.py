@@ -16,19 +16,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor
 
-from symile_m3 import train as training
+from symile_m3 import checkpoints, runlog
+from symile_m3 import run as running
 from symile_m3.batches import Batch, open_loader, training_inputs
+from symile_m3.checkpoints import BEST, about_weights, load_weights
 from symile_m3.errors import DamagedSampleError, ShardError, TrainingError, UsageError
 from symile_m3.features import Dataset, FeatureConfig, Features, load_features, open_dataset
 from symile_m3.model import MODALITIES, Inputs, Model, ModelConfig
 from symile_m3.objectives import OBJECTIVES, get_objective, total_correlation_bound
+from symile_m3.processes import open_place
 from symile_m3.progress import NoProgress
 from symile_m3.recipe import TrainConfig, learning_rate
 from symile_m3.shards import DatasetReader, ShardReader, missing_mask
-from symile_m3.train import new_model, new_tokeniser, train
+from symile_m3.train import new_model, new_run, new_tokeniser, train
 
 SMALL = TrainConfig(
     features=FeatureConfig(image_views=2, audio_steps=4),
@@ -94,9 +98,10 @@ class Stop(NoProgress):
         self.said.append(line)
 
 
-def saved(path: Path) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(path, weights_only=True)
-    return state
+def saved(run: Path) -> dict[str, Any]:
+    """What a run goes on from, as anyone can read it."""
+    state: dict[str, Any] = torch.load(run / "last.state", weights_only=True)
+    return state | {"model": safetensors.torch.load_file(run / "last.safetensors")}
 
 
 def metrics(run: Path) -> list[dict[str, float]]:
@@ -116,8 +121,9 @@ def same_tensors(a: Any, b: Any) -> bool:
 
 def same_runs(a: Path, b: Path) -> None:
     """Everything of two finished runs is the same but the time they took."""
-    assert (a / "best.pt").read_bytes() == (b / "best.pt").read_bytes()
-    states = [saved(run / "last.pt") for run in (a, b)]
+    for name in ("best.safetensors", "last.safetensors"):
+        assert (a / name).read_bytes() == (b / name).read_bytes()
+    states = [saved(run) for run in (a, b)]
     for state in states:
         del state["seconds"]
         for record in state["metrics"]:
@@ -137,7 +143,8 @@ def same_runs(a: Path, b: Path) -> None:
 def test_a_run_leaves_its_files(name: str, undisturbed: Path) -> None:
     run = undisturbed / name
     assert sorted(path.name for path in run.iterdir()) == [
-        *("best.pt", "config.json", "curves.png", "last.pt", "metrics.csv", "metrics.jsonl", "summary.json")
+        *("best.safetensors", "config.json", "curves.png", "last.safetensors", "last.state"),
+        *("metrics.csv", "metrics.jsonl", "run.json", "summary.json"),
     ]
     found = metrics(run)
     assert [record["step"] for record in found] == [4, 8, 12]
@@ -153,7 +160,7 @@ def test_a_run_leaves_its_files(name: str, undisturbed: Path) -> None:
     best = max(record["val_top1"] for record in found)
     assert summary["best_top1"] == best
     assert summary["best_step"] == next(record["step"] for record in found if record["val_top1"] == best)
-    assert saved(run / "best.pt")["step"] == summary["best_step"]
+    assert about_weights(run / "best.safetensors") == {"objective": name, "step": summary["best_step"]}
     config = json.loads((run / "config.json").read_text())
     assert config == json.loads(json.dumps({"fingerprint": config["fingerprint"], **asdict(SMALL)}))
 
@@ -186,7 +193,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(data, tmp_path, objectives=["symile"], config=SMALL, progress=Stop("symile", at))
-    assert saved(tmp_path / "symile" / "last.pt")["step"] == at
+    assert saved(tmp_path / "symile")["step"] == at
     assert not (tmp_path / "symile" / "summary.json").exists()
     progress = Stop()
     train(data, tmp_path, objectives=["symile"], config=SMALL, progress=progress)
@@ -222,20 +229,24 @@ def press() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "call"),
+    ("owner", "name", "call"),
     [
-        ("training_inputs", 6),  # a batch is taken and nothing done with it
-        ("retrieve", 2),  # within an evaluation
-        ("retrieve", 3),  # within the last one
-        ("save_tensors", 1),  # the best weights
-        ("write_text", 3),  # the metrics, between two files of a save
+        (running, "training_inputs", 6),  # a batch is taken and nothing done with it
+        (running, "retrieve", 2),  # within an evaluation
+        (running, "retrieve", 3),  # within the last one
+        (running, "save_weights", 1),  # the best weights
+        (checkpoints, "save_weights", 2),  # the last ones
+        (checkpoints, "write_bytes", 4),  # between weights and state
+        (Path, "replace", 9),  # between state and the name of its weights
+        (runlog, "write_text", 2),  # the metrics, between two files of a save
     ],
+    ids=lambda value: str(value) if isinstance(value, str | int) else "",
 )
 def test_an_interruption_anywhere(
-    name: str, call: int, data: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    owner: Any, name: str, call: int, data: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        interrupt_once(patch, training, name, call, press)
+        interrupt_once(patch, owner, name, call, press)
         with pytest.raises(KeyboardInterrupt):
             train(data, tmp_path, objectives=["symile"], config=SMALL)
     train(data, tmp_path, objectives=["symile"], config=SMALL)
@@ -260,7 +271,7 @@ def test_a_signal_within_an_update_waits_for_its_end(
         assert signal.getsignal(number) is handler
     finally:
         signal.signal(number, before)
-    assert saved(tmp_path / "symile" / "last.pt")["step"] == 6
+    assert saved(tmp_path / "symile")["step"] == 6
     train(data, tmp_path, objectives=["symile"], config=SMALL)
     same_runs(undisturbed / "symile", tmp_path / "symile")
 
@@ -281,14 +292,14 @@ def test_objectives_see_the_same_samples_and_texts(data: Path, tmp_path: Path, m
     views: list[Tensor] = []
     original = training_inputs
 
-    def noted(batch: Batch, features: Features, generator: torch.Generator) -> Inputs:
-        inputs = original(batch, features, generator)
+    def noted(batch: Batch, features: Features, generator: torch.Generator, **share: int) -> Inputs:
+        inputs = original(batch, features, generator, **share)
         assert inputs.image_BF is not None
         seen.append(batch)
         views.append(inputs.image_BF)
         return inputs
 
-    monkeypatch.setattr(training, "training_inputs", noted)
+    monkeypatch.setattr(running, "training_inputs", noted)
     train(data, tmp_path, config=replace(SMALL, missing_p=0.3))
     symile, clip = seen[:12], seen[12:]
     assert len(clip) == 12
@@ -349,8 +360,8 @@ def test_another_recipe_is_refused_and_named(data: Path, undisturbed: Path, tmp_
     assert {path: path.read_bytes() for path in runs.rglob("*.*")} == before
     (summary,) = train(data, runs, objectives=["symile"], config=other, overwrite=True)
     assert summary.steps == 12
-    assert saved(runs / "symile" / "best.pt")["model"]["missing.image"].shape == (8,)
-    assert (runs / "clip" / "best.pt").read_bytes() == before[runs / "clip" / "best.pt"]
+    assert load_weights(runs / "symile" / "best.safetensors")["missing.image"].shape == (8,)
+    assert (runs / "clip" / BEST).read_bytes() == before[runs / "clip" / BEST]
 
 
 def test_overwriting_trains_anew(data: Path, undisturbed: Path, tmp_path: Path) -> None:
@@ -370,7 +381,10 @@ def test_a_run_on_another_dataset_is_refused(data: Path, undisturbed: Path, tmp_
         train(data, runs, objectives=["clip"], config=SMALL)
 
 
-@pytest.mark.parametrize(("name", "content"), [("config.json", b"{"), ("config.json", b"[1]"), ("last.pt", b"PK\3\4")])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("config.json", b"{"), ("config.json", b"[1]"), ("last.state", b"PK\3\4"), ("last.safetensors", b"{}")],
+)
 def test_a_damaged_run_is_named(name: str, content: bytes, data: Path, undisturbed: Path, tmp_path: Path) -> None:
     runs = shutil.copytree(undisturbed, tmp_path / "runs")
     (runs / "clip" / "summary.json").unlink()
@@ -468,7 +482,7 @@ def test_the_learning_rate_rises_to_its_peak_and_falls(steps: int, warmup: float
 
 
 def test_weights_are_decayed_and_rates_set_by_group(dataset: Dataset, features: Features, tmp_path: Path) -> None:
-    run = training.Run(dataset, features, get_objective("symile"), SMALL, tmp_path)
+    run = new_run(dataset, features, get_objective("symile"), SMALL, tmp_path, open_place())
     groups = run.optimizer.param_groups
     every = [id(parameter) for group in groups for parameter in group["params"]]
     assert sorted(every) == sorted(id(parameter) for parameter in run.model.parameters())
@@ -527,8 +541,8 @@ def test_embeddings_are_trained_with_missingness_only(
     train(data, tmp_path, objectives=["symile"], config=replace(SMALL, missing_p=0.5))
     initial = new_model(dataset, features, get_objective("symile"), SMALL).missing
     for modality in MODALITIES:
-        untouched = saved(undisturbed / "symile" / "last.pt")["model"][f"missing.{modality}"]
-        learned = saved(tmp_path / "symile" / "last.pt")["model"][f"missing.{modality}"]
+        untouched = saved(undisturbed / "symile")["model"][f"missing.{modality}"]
+        learned = saved(tmp_path / "symile")["model"][f"missing.{modality}"]
         assert torch.equal(untouched, initial[modality])
         assert not torch.equal(learned, initial[modality])
     assert "bound_nats" not in metrics(tmp_path / "symile")[0]  # no bound with fewer anchors

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from symile_m3.errors import UsageError
 from symile_m3.objectives.bounds import bounds_total_correlation
@@ -30,6 +31,7 @@ class Loss(Protocol):
         *,
         observed: Sequence[Tensor] | None = None,
         generator: torch.Generator | None = None,
+        group: ProcessGroup | None = None,
     ) -> Tensor: ...
 
 
@@ -91,5 +93,6 @@ def _without_generator(
     *,
     observed: Sequence[Tensor] | None = None,
     generator: torch.Generator | None = None,
+    group: ProcessGroup | None = None,
 ) -> Tensor:
-    return clip_loss(reps_BD, scale, observed=observed)
+    return clip_loss(reps_BD, scale, observed=observed, group=group)

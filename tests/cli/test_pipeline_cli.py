@@ -157,7 +157,7 @@ def test_interrupted_training_goes_on(trained: tuple[Path, Path], tmp_path: Path
         start_new_session=True,
     )
     deadline = time.monotonic() + 120
-    while not (runs / "symile" / "last.pt").exists() and process.poll() is None and time.monotonic() < deadline:
+    while not (runs / "symile" / "last.state").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)

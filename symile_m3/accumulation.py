@@ -1,0 +1,127 @@
+"""A large batch in parts: the gradients of the loss of the whole batch, with the graph of one part at a time.
+
+A contrastive loss is no sum over parts of the batch. So all parts are encoded without a graph, the loss of all
+representations together gives each its gradient, and every part is then encoded once more, with the same dropout
+and noise, to carry these gradients on to the weights (Gao et al. 2021, arXiv:2101.06983).
+Suffixes: B rows of this process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from symile_m3.model import Inputs, Model
+from symile_m3.processes import Place
+from symile_m3.towers.text import TokenisedTexts
+
+
+class Given:
+    """Inputs on their way to the towers, which nothing between looks into."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self.inputs = inputs
+
+
+class Towers(nn.Module):
+    """What a step differentiates: the representations, and the scale of their logits."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, given: Given) -> tuple[list[Tensor], Tensor]:
+        """(B, D) representations of each modality and the () scale."""
+        return self.model(given.inputs), self.model.log_scale.exp()
+
+
+def part_of(inputs: Inputs, start: int, stop: int) -> Inputs:
+    """Some rows of a batch."""
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value[start:stop]
+        if isinstance(value, TokenisedTexts):
+            first = int(value.starts[start]) if start < len(value.starts) else len(value.row_ids)
+            last = int(value.starts[stop]) if stop < len(value.starts) else len(value.row_ids)
+            return TokenisedTexts(
+                row_ids=value.row_ids[first:last],
+                starts=value.starts[start:stop] - first,
+                word_counts=value.word_counts[start:stop],
+            )
+        return {name: cut(one) for name, one in value.items()} if isinstance(value, dict) else value
+
+    return replace(inputs, **{item.name: cut(getattr(inputs, item.name)) for item in fields(inputs)})
+
+
+def parts_of(inputs: Inputs, rows: int, size: int) -> list[Inputs]:
+    """A batch of `rows` rows in parts of `size`, the last perhaps smaller; 0 leaves it whole."""
+    if not size or size >= rows:
+        return [inputs]
+    return [part_of(inputs, start, min(start + size, rows)) for start in range(0, rows, size)]
+
+
+def moved(inputs: Inputs, device: torch.device) -> Inputs:
+    """The same inputs on a device."""
+
+    def move(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.to(device, non_blocking=True)
+        if isinstance(value, TokenisedTexts):
+            return replace(value, **{item.name: move(getattr(value, item.name)) for item in fields(value)})
+        return {name: move(one) for name, one in value.items()} if isinstance(value, dict) else value
+
+    if device.type == "cpu":
+        return inputs
+    return replace(inputs, **{item.name: move(getattr(inputs, item.name)) for item in fields(inputs)})
+
+
+def add_gradients(
+    place: Place,
+    towers: nn.Module,
+    parts: Sequence[Inputs],
+    loss_of: Callable[[Sequence[Tensor], Tensor], Tensor],
+    seeds: Sequence[int],
+) -> Tensor:
+    """Add the gradients of the loss of a whole batch to the weights.
+
+    Args:
+        towers: `Towers`, set up by `place`.
+        parts: the batch.
+        loss_of: the loss of the representations of all parts, one after another, and of the scale.
+        seeds: of dropout and noise, one a part.
+
+    Returns:
+        () the loss.
+    """
+    if len(parts) == 1:
+        with place.seeded(seeds[0]):
+            reps_BD, scale = towers(Given(parts[0]))
+        loss = loss_of(reps_BD, scale)
+        place.backward(loss)
+        return loss.detach()
+    cached: list[list[Tensor]] = []
+    for part, seed in zip(parts, seeds, strict=True):
+        with torch.no_grad(), place.seeded(seed):
+            reps, scale = towers(Given(part))
+        cached.append(reps)
+    reps_BD = [torch.cat(of_parts).requires_grad_() for of_parts in zip(*cached, strict=True)]
+    scale = scale.detach().requires_grad_()
+    loss = loss_of(reps_BD, scale)
+    *grads_BD, scale_grad = torch.autograd.grad(loss, [*reps_BD, scale])
+    sizes = [len(reps[0]) for reps in cached]
+    del cached, reps_BD
+    grads = zip(*(torch.split(grad_BD, sizes) for grad_BD in grads_BD), strict=True)
+    for number, (part, seed, grads_of_part) in enumerate(zip(parts, seeds, grads, strict=True)):
+        last = number == len(parts) - 1
+        with place.alone(towers, enabled=not last):
+            with place.seeded(seed):
+                reps, scale = towers(Given(part))
+            # A function with exactly these gradients.
+            carrier = torch.stack([(rep * grad).sum() for rep, grad in zip(reps, grads_of_part, strict=True)]).sum()
+            place.backward(carrier + scale * scale_grad if last else carrier)
+    return loss.detach()

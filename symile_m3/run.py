@@ -1,0 +1,387 @@
+"""A run: one objective being trained, step by step, resumable at any of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from symile_m3.accumulation import Towers, add_gradients, moved, part_of, parts_of
+from symile_m3.batches import Batch, open_loader, training_inputs
+from symile_m3.checkpoints import BEST, LAST, load_last, save_last, save_weights
+from symile_m3.errors import TrainingError
+from symile_m3.features import Dataset, Features
+from symile_m3.model import MODALITIES, Model
+from symile_m3.objectives import Objective, total_correlation_bound
+from symile_m3.processes import Place
+from symile_m3.progress import Progress
+from symile_m3.recipe import RunOptions, TrainConfig, learning_rate, missing_probabilities
+from symile_m3.retrieval import QUERY, Retrieval, retrieve
+from symile_m3.rundir import RunSummary
+from symile_m3.runlog import open_logs, write_metrics
+from symile_m3.seeds import philox_key
+from symile_m3.shards import Loader, missing_mask, write_text
+from symile_m3.towers.audio import ScratchAudioTower
+from symile_m3.towers.text import Tokeniser
+
+_SAVE_EVERY_S = 600.0  # beside the saves at evaluations
+
+
+@contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until the block is done."""
+    if threading.current_thread() is not threading.main_thread():  # signals are handled in the main thread
+        yield
+        return
+    caught: list[int] = []
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, lambda number, frame: caught.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for caught_number in caught[:1]:
+        signal.raise_signal(caught_number)
+
+
+class Run:
+    """One objective being trained.
+
+    Args:
+        model: with its initial weights.
+        directory: where its files go.
+
+    Attributes:
+        towers: the model, set up to share gradients.
+        step: steps taken.
+        spent: seconds in each kind of work, since this process began.
+        id: what logs know the run by.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        features: Features,
+        objective: Objective,
+        config: TrainConfig,
+        model: Model,
+        tokeniser: Tokeniser,
+        directory: Path,
+        place: Place,
+        *,
+        options: RunOptions,
+        on_bad_sample: str = "stop",
+    ) -> None:
+        self.features = features
+        self.objective = objective
+        self.config = config
+        self.model = model
+        self.directory = directory
+        self.place = place
+        self.options = options
+        self.on_bad_sample = on_bad_sample
+        self.loader: Loader[Batch] = open_loader(
+            dataset,
+            "train",
+            tokeniser=tokeniser,
+            batch_size=config.batch_size // place.world,
+            seed=config.seed,
+            training=True,
+            redraw=config.redraw,
+            missing_p=config.missing_p,
+            on_bad_sample=on_bad_sample,
+            rank=place.rank,
+            world=place.world,
+        )
+        optimizer = torch.optim.AdamW(self._groups(), betas=(0.9, 0.98), fused=True)
+        towers = Towers(self.model)
+        if self.options.compile:
+            towers.compile()
+        self.towers, self.optimizer = self.place.set_up(towers, optimizer)
+        self.validation = Retrieval.of_split(dataset, features, "val", tokeniser, on_bad_sample)
+        self.hidden = {
+            modality: torch.from_numpy(missing_mask(self.validation.keys, modality, p, config.seed))
+            for modality, p in missing_probabilities(config.missing_p).items()
+            if p and modality in QUERY
+        }
+        if self.place.device.type != "cpu":
+            self.validation = _moved_task(self.validation, self.place.device)
+            self.hidden = {name: mask.to(self.place.device) for name, mask in self.hidden.items()}
+        self.id = ""
+        self.step = 0
+        self.seconds = 0.0
+        self.spent: dict[str, float] = {}
+        self.best: tuple[float, int] = (-1.0, 0)
+        self.metrics: list[dict[str, float]] = []
+        self.losses: list[float] = []  # of the steps since the last evaluation
+        self.position = self.loader.state_dict()  # behind the batch of the last step; the loader reads ahead
+        self.saved_step = 0
+
+    def _groups(self) -> list[dict[str, Any]]:
+        config, model = self.config, self.model
+        net = list(model.audio.net.parameters()) if isinstance(model.audio, ScratchAudioTower) else []
+        own = {id(parameter) for parameter in [*model.image.parameters(), *net, model.log_scale]}
+        rest = [parameter for parameter in model.parameters() if id(parameter) not in own]
+        return [
+            {
+                "params": list(model.image.parameters()),
+                "peak": config.image_lr,
+                "weight_decay": config.image_weight_decay,
+            },
+            {"params": rest, "peak": config.lr, "weight_decay": config.weight_decay},
+            {"params": [model.log_scale], "peak": config.lr, "weight_decay": 0.0},
+            *([{"params": net, "peak": config.net_lr, "weight_decay": config.weight_decay}] if net else []),
+        ]
+
+    def train(self, progress: Progress) -> RunSummary:
+        """Take the remaining steps; saves at every evaluation, every ten minutes, and when interrupted."""
+        config = self.config
+        every = max(1, config.steps // config.evaluations)
+        since, taken, saved = time.perf_counter(), 0, time.perf_counter()
+        note = ""
+        logs = []
+        if self.place.first:
+            logs = open_logs(self.options.logs, self.directory, run_id=self.id, config=asdict(config), step=self.step)
+        with (
+            contextlib.ExitStack() as ending,
+            progress.task(self.objective.name, config.steps, "steps", done=self.step) as task,
+        ):
+            for log in logs:
+                ending.callback(log.close)
+            batches = iter(self._batches())
+            try:
+                while True:
+                    if self.losses and (self.step % every == 0 or self.step == config.steps):
+                        elapsed = time.perf_counter() - since
+                        with self._timed("evaluation"):
+                            note = self._evaluate(taken * config.batch_size / elapsed)
+                        self.seconds += time.perf_counter() - since
+                        since, taken = time.perf_counter(), 0
+                        for log in logs:
+                            log.write(self.step, self.metrics[-1])
+                        self._save()
+                        saved = time.perf_counter()
+                        task.advance(0, note)
+                    if self.step == config.steps or self._stopped_early():
+                        break
+                    if time.perf_counter() - saved > _SAVE_EVERY_S:
+                        self._save()
+                        saved = time.perf_counter()
+                    with self._timed("waiting for samples"):
+                        batch = next(batches)
+                    figures = self._take_step(batch)
+                    taken += 1
+                    with self._timed("logging"):
+                        for log in logs:
+                            log.write(self.step, figures)
+                        note = note or self._note(self.losses[-1], math.nan, 0.0)
+                        task.advance(1, note)
+            except KeyboardInterrupt:
+                self.seconds += time.perf_counter() - since
+                self._save()
+                raise
+        if self.loader.bad_samples:
+            progress.say(f"{self.objective.name}: {self.loader.bad_samples.total()} damaged samples were left out")
+        if self.step < config.steps:
+            progress.say(
+                f"{self.objective.name}: ended at step {self.step}, after {config.patience} evaluations without a "
+                "better one"
+            )
+        summary = RunSummary(
+            objective=self.objective.name,
+            directory=str(self.directory),
+            steps=self.step,
+            best_step=self.best[1],
+            best_top1=self.best[0],
+            seconds=round(self.seconds, 1),
+            outside=round(1 - self.spent.get("model", 0.0) / max(sum(self.spent.values()), 1e-9), 4),
+        )
+        if self.place.first:
+            from symile_m3.curves import draw_curves
+
+            draw_curves(self.directory / "curves.png", self.objective.name, self.metrics)
+            write_text(self.directory / "summary.json", json.dumps(asdict(summary), indent=2) + "\n")
+        return summary
+
+    @property
+    def bounds_total_correlation(self) -> bool:
+        """Whether ln N - loss is a bound: not with missing modalities, where the loss averages over fewer anchors."""
+        return self.objective.bounds_total_correlation and not self.config.missing_p
+
+    @contextlib.contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        since = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spent[what] = self.spent.get(what, 0.0) + time.perf_counter() - since
+
+    def _batches(self) -> Any:
+        while True:
+            yield from self.loader
+
+    def _stopped_early(self) -> bool:
+        behind = sum(record["step"] > self.best[1] for record in self.metrics)
+        return bool(self.config.patience) and behind >= self.config.patience
+
+    def _take_step(self, batch: Batch) -> dict[str, float]:
+        """One update of the weights.
+
+        Raises:
+            TrainingError: the loss is not finite; the weights are those of the step before.
+        """
+        config, place = self.config, self.place
+        random = torch.Generator().manual_seed(philox_key(config.seed, "step", self.step) % 2**63)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * learning_rate(self.step, config.steps, config.warmup)
+        self.model.train()
+        with self._timed("preparing samples"):
+            rows = len(batch.keys)
+            inputs = training_inputs(batch, self.features, random, rank=place.rank, world=place.world)
+            if place.world > 1 and self.on_bad_sample == "skip":
+                rows = place.fewest(rows)
+                inputs = part_of(inputs, 0, rows)
+            parts = [moved(part, place.device) for part in parts_of(inputs, rows, self.options.micro_batch)]
+            missing = inputs.missing or {}
+            observed = None
+            if missing:
+                observed = [
+                    ~missing[name].to(place.device) if name in missing else torch.ones(rows, dtype=torch.bool)
+                    for name in MODALITIES
+                ]
+                observed = [mask.to(place.device) for mask in observed]
+
+        def loss_of(reps_BD: Sequence[Tensor], scale: Tensor) -> Tensor:
+            # On a CPU the objective refuses a scale that is not finite; to the user that is a loss that is not.
+            if scale.device.type == "cpu" and not math.isfinite(scale.item()):
+                raise self._not_finite(scale.item())
+            return self.objective.loss(reps_BD, scale, observed=observed, generator=random, group=place.group)
+
+        with self._timed("model"):
+            self.optimizer.zero_grad()
+            loss = add_gradients(place, self.towers, parts, loss_of, [self._noise_seed(i) for i in range(len(parts))])
+            value = loss.item()
+            if not math.isfinite(value):
+                raise self._not_finite(value)
+            figures = {"loss": value, "lr": self.optimizer.param_groups[1]["lr"]}
+            if config.clip_norm:
+                norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+                figures["grad_norm"] = norm.item()
+            with _held_back():
+                self.optimizer.step()
+                self.model.clamp_scale()
+                self.step += 1
+                self.losses.append(value)
+                self.position = self.loader.state_dict()
+        return figures
+
+    def _noise_seed(self, part: int) -> int:
+        """The seed of dropout and noise in a part of this process's share of the batch."""
+        others = (self.place.rank, part) if self.place.rank or part else ()
+        return philox_key(self.config.seed, "dropout", self.step, *others) % 2**63
+
+    def _not_finite(self, value: float) -> TrainingError:
+        kept = f"{self.directory / LAST} holds the weights of step {self.saved_step}; " if self.saved_step else ""
+        return TrainingError(
+            f"{self.objective.name}: the loss is {value} at step {self.step + 1}; {kept}"
+            f"lower --set lr (now {self.config.lr}) and train again with --overwrite, or with other --runs"
+        )
+
+    def _evaluate(self, samples_per_s: float) -> str:
+        """Measure the validation retrieval, keep the best weights, note the metrics."""
+        self._check_weights()
+        loss = sum(self.losses) / len(self.losses)
+        record = {"step": self.step, "loss": loss, "log_scale": self.model.log_scale.item()}
+        if self.place.first:
+            hits = retrieve(self.model, self.objective, self.validation, (1,))
+            record["val_top1"] = float(hits[1].float().mean())
+            if self.hidden:
+                hits = retrieve(self.model, self.objective, self.validation, (1,), missing=self.hidden)
+                record["val_top1_missing"] = float(hits[1].float().mean())
+        record["samples_per_s"] = samples_per_s
+        if self.bounds_total_correlation:
+            record["bound_nats"] = total_correlation_bound(loss, self.config.batch_size)
+        record = self.place.fabric.broadcast(record)
+        best = max(self.best, (record["val_top1"], self.step), key=lambda found: found[0])
+        if best != self.best and self.place.first:
+            about = {"objective": self.objective.name, "step": self.step}
+            save_weights(self.directory / BEST, self.model.state_dict(), about)
+        with _held_back():
+            self.best = best
+            self.metrics.append(record)
+            self.losses = []
+        return self._note(loss, record["val_top1"], samples_per_s)
+
+    def _note(self, loss: float, top1: float, samples_per_s: float) -> str:
+        parts = [f"loss {loss:.2f}"]
+        if self.bounds_total_correlation:
+            parts.append(f"TC >= {total_correlation_bound(loss, self.config.batch_size):.2f} nats")
+        if math.isfinite(top1):
+            parts += [f"val top-1 {top1:.3f}", f"{samples_per_s:,.0f} samples/s"]
+        return "  ".join(parts)
+
+    def _check_weights(self) -> None:
+        """Make sure that no checkpoint is written of weights that a step has spoilt.
+
+        Raises:
+            TrainingError: some are not finite.
+        """
+        if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
+            raise self._not_finite(math.nan)
+
+    def _save(self) -> None:
+        if not self.place.first:
+            return
+        with self._timed("saving"):
+            self._check_weights()
+            state = {
+                "optimizer": self.optimizer.state_dict(),
+                "loader": self.position,
+                "step": self.step,
+                "seconds": self.seconds,
+                "best": list(self.best),
+                "metrics": self.metrics,
+                "losses": self.losses,
+            }
+            save_last(self.directory, self.model.state_dict(), state)
+            self.saved_step = self.step
+            write_metrics(self.directory, self.metrics)
+
+    def restore(self) -> int:
+        """Go on from the last save, if there is one; the steps taken by then."""
+        found = load_last(self.directory)
+        if found is None:
+            return 0
+        weights, state = found
+        self.model.load_state_dict(weights)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.loader.load_state_dict(state["loader"])
+        self.position = state["loader"]
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.best = (state["best"][0], state["best"][1])
+        self.metrics, self.losses = state["metrics"], state["losses"]
+        self.saved_step = self.step
+        return self.step
+
+
+def _moved_task(task: Retrieval, device: torch.device) -> Retrieval:
+    """The validation queries and candidates on a device."""
+    return replace(
+        task,
+        batches=tuple(moved(inputs, device) for inputs in task.batches),
+        image_NF=task.image_NF.to(device),
+        candidate_class_ids=task.candidate_class_ids.to(device),
+        class_ids=task.class_ids.to(device),
+    )

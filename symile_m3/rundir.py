@@ -1,0 +1,168 @@
+"""The directory of a run: its recipe, what it came to, and everything needed to repeat it.
+
+config.json     the recipe and the fingerprint of the dataset
+run.json        id, and of each time it was begun or gone on with: command, versions, machine, git state, options
+summary.json    once finished
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from symile_m3._version import __version__
+from symile_m3.checkpoints import check_age, remove_checkpoints
+from symile_m3.errors import TrainingError
+from symile_m3.processes import Place
+from symile_m3.recipe import RunOptions, TrainConfig
+from symile_m3.runlog import STEPS
+from symile_m3.shards import write_text
+from symile_m3.shards.urls import is_url, shown
+
+_PACKAGES = ("torch", "numpy", "lightning-fabric", "safetensors", "torchvision", "open_clip_torch", "transformers")
+_FILES = ("config.json", "run.json", "summary.json", "metrics.jsonl", "metrics.csv", "curves.png", STEPS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSummary:
+    """What a finished run came to.
+
+    Attributes:
+        objective: its name.
+        directory: where its files are.
+        steps: taken.
+        best_step, best_top1: the best validation retrieval, and when.
+        seconds: of training, features excluded.
+        outside: share of these in anything but the model's forward, backward and step.
+    """
+
+    objective: str
+    directory: str
+    steps: int
+    best_step: int
+    best_top1: float
+    seconds: float
+    outside: float = 0.0
+
+
+def read_summary(directory: Path) -> RunSummary:
+    """What the run in the directory came to.
+
+    Raises:
+        TrainingError: the file is unreadable.
+    """
+    path = directory / "summary.json"
+    try:
+        return RunSummary(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise TrainingError(f"{path}: unreadable ({error}); delete it and train again") from error
+
+
+def check_run(directory: Path, fingerprint: str, config: TrainConfig, *, overwrite: bool) -> None:
+    """Make sure that what is in the directory, if anything, is a run of this recipe; write its config.
+
+    Raises:
+        TrainingError: it is another.
+    """
+    path = directory / "config.json"
+    if overwrite:
+        remove_checkpoints(directory)
+        for name in _FILES:
+            (directory / name).unlink(missing_ok=True)
+        for name in ("tensorboard", "wandb"):
+            shutil.rmtree(directory / name, ignore_errors=True)
+    check_age(directory)
+    record = json.loads(json.dumps({"fingerprint": fingerprint, **asdict(config)}))
+    if not path.exists():
+        write_text(path, json.dumps(record, indent=2) + "\n")
+        return
+    try:
+        found = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise TrainingError(f"{path}: unreadable ({error}); train again with --overwrite") from error
+    differences = [
+        f"{name} {found.get(name)} (asked: {record[name]})" for name in record if found.get(name) != record[name]
+    ]
+    if differences:
+        what = "; ".join(differences).replace("fingerprint", "dataset")
+        raise TrainingError(
+            f"{directory} holds a run of another recipe: {what}. "
+            "Name another directory with --runs, or give --overwrite to train in its place"
+        )
+
+
+def note_session(directory: Path, data: Path | str, features: str, place: Place, options: RunOptions, step: int) -> str:
+    """Note that a run is begun, or gone on with, and under what circumstances.
+
+    Args:
+        features: fingerprint of the features it trains on.
+        step: that it goes on behind.
+
+    Returns:
+        The id of the run.
+    """
+    path = directory / "run.json"
+    try:
+        record = dict(json.loads(path.read_text(encoding="utf-8")))
+        sessions, run_id = list(record["sessions"]), str(record["id"])
+    except (OSError, ValueError, KeyError, TypeError):  # notes: a run does not end for want of them
+        sessions, run_id = [], secrets.token_hex(8)
+    sessions.append(
+        {
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "step": step,
+            "command": [_public(word) for word in sys.argv],
+            "data": _public(str(data)),
+            "features": features,
+            "options": asdict(options),
+            "processes": place.world,
+            "device": torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else platform.machine(),
+            "threads": torch.get_num_threads(),
+            "platform": platform.platform(),
+            "versions": {"symile-m3": __version__, "python": platform.python_version(), **_versions()},
+            "git": _git_state(),
+        }
+    )
+    write_text(path, json.dumps({"id": run_id, "sessions": sessions}, indent=2) + "\n")
+    return run_id
+
+
+def _public(word: str) -> str:
+    """A word of the command line without what a URL may hold of secrets."""
+    option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    return option + equals + (shown(value) if is_url(value) else value)
+
+
+def _versions() -> Mapping[str, str]:
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Commit of the working directory, and whether anything in it differs; None where it is in no repository."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
