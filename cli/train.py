@@ -36,7 +36,7 @@ def train(
     data: DatasetOption = DATA,
     runs: RunsOption = RUNS,
     preset: Annotated[
-        str, typer.Option("--preset", metavar="NAME", help="Settings to start from: default or quickstart.")
+        str, typer.Option("--preset", metavar="NAME", help="Settings to start from: default, quickstart or paper.")
     ] = "default",
     seed: Annotated[
         int | None,
@@ -92,6 +92,10 @@ def train(
             rich_help_panel=_DATA,
         ),
     ] = "stop",
+    show_config: Annotated[
+        bool,
+        typer.Option("--show-config", help="Print every setting of the run as JSON, and train nothing."),
+    ] = False,
     overwrite: OverwriteOption = False,
     json_to: JsonOption = None,
 ) -> None:
@@ -108,14 +112,20 @@ def train(
         raise UsageError(f"--on-bad-sample {on_bad_sample}: give stop or skip")
     given = {"steps": steps, "batch_size": batch_size, "missing_p": missing_p, "seed": seed}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if steps is not None:
+        changes["epochs"] = 0.0
     if epochs is not None:
         changes |= {"steps": 0, "epochs": float(epochs)}
     if no_redraw:
         changes["redraw"] = False
     config = replace(preset_config(preset), **changes).with_settings(settings or [])
 
-    from symile_m3.cli.output import command, show
+    from symile_m3.cli.output import as_json, command, show
     from symile_m3.cli.tables import run_table
+
+    if show_config:
+        print(as_json(asdict(config)), end="")
+        return
 
     results = runs_json(
         run_training(

@@ -24,7 +24,7 @@ from symile_m3.recipe import TrainConfig
 from symile_m3.retrieval import QUERY, Retrieval, query_inputs, retrieve
 from symile_m3.seeds import generator
 from symile_m3.shards import missing_mask
-from symile_m3.train import new_model, new_tokeniser
+from symile_m3.train import new_model, new_tokeniser, pretrained_weights
 
 PATTERNS = {  # name -> which of (audio, text) is missing
     "both": (False, False),
@@ -107,6 +107,7 @@ def _load_config(directory: Path, dataset: Dataset) -> TrainConfig:
     try:
         record = json.loads((directory / "config.json").read_text(encoding="utf-8"))
         fingerprint = record.pop("fingerprint")
+        weights = dict(record.pop("weights", {}))
         record["features"] = FeatureConfig(**record["features"])
         record["model"] = ModelConfig(**record["model"])
         config = TrainConfig(**{field.name: record[field.name] for field in fields(TrainConfig)})
@@ -117,6 +118,11 @@ def _load_config(directory: Path, dataset: Dataset) -> TrainConfig:
             f"{directory} was trained on another dataset than {dataset.layout.root}; "
             "name the right one with --data, or train again with --overwrite"
         )
+    if weights != pretrained_weights(config):
+        raise TrainingError(
+            f"{directory} was trained on other weights than {' and '.join(weights)} have now; "
+            "put the former back, or train again with --overwrite"
+        )
     return config
 
 
@@ -125,7 +131,12 @@ def _load_run(directory: Path, name: str, config: TrainConfig, dataset: Dataset,
     model = new_model(dataset, features, objective, config)
     state = load_tensors(directory / "best.pt")
     assert state is not None
-    model.load_state_dict(state["model"])
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise TrainingError(
+            f"{directory}/best.pt is of other towers than {directory}/config.json says; train again with --overwrite"
+        ) from error
     return _Trained(objective=objective, config=config, model=model.eval())
 
 

@@ -28,8 +28,12 @@ from symile_m3.recipe import TrainConfig, learning_rate
 from symile_m3.retrieval import Retrieval, retrieve
 from symile_m3.seeds import philox_key
 from symile_m3.shards import Loader, write_text
-from symile_m3.towers.audio import AudioHead, ScratchAudioTower
+from symile_m3.towers.audio import AudioHead
+from symile_m3.towers.image import ImageHead
 from symile_m3.towers.text import Tokeniser
+from symile_m3.towers.tokens import TextTokeniser
+from symile_m3.towers.tower import open_backbone, open_tokeniser
+from symile_m3.towers.weights import find_weights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,7 +118,11 @@ def _check_run(directory: Path, dataset: Dataset, config: TrainConfig, overwrite
     Raises:
         TrainingError: it is another.
     """
-    record = json.loads(json.dumps({"fingerprint": dataset.plan.fingerprint, **asdict(config)}))
+    record = {"fingerprint": dataset.plan.fingerprint, **asdict(config)}
+    weights = pretrained_weights(config)
+    if weights:
+        record["weights"] = weights
+    record = json.loads(json.dumps(record))
     path = directory / "config.json"
     if overwrite:
         for name in (
@@ -195,7 +203,7 @@ class Run:
             on_bad_sample=on_bad_sample,
         )
         self.validation = Retrieval.of_split(dataset, features, "val", self.tokeniser, on_bad_sample)
-        self.optimizer = torch.optim.AdamW(self._groups(), betas=(0.9, 0.98), fused=True)
+        self.optimizer = torch.optim.AdamW(self._groups(), betas=(0.9, config.beta2), fused=True)
         self.step = 0
         self.seconds = 0.0
         self.best: tuple[float, int] = (-1.0, 0)
@@ -205,12 +213,14 @@ class Run:
 
     def _groups(self) -> list[dict[str, Any]]:
         config, model = self.config, self.model
-        net = list(model.audio.net.parameters()) if isinstance(model.audio, ScratchAudioTower) else []
-        own = {id(parameter) for parameter in [*model.image.parameters(), *net, model.log_scale]}
-        rest = [parameter for parameter in model.parameters() if id(parameter) not in own]
+        net = [parameter for part in model.trained_nets() for parameter in part.parameters() if parameter.requires_grad]
+        nets = {id(parameter) for parameter in net}
+        image = [parameter for parameter in model.image.parameters() if id(parameter) not in nets]
+        own = {id(parameter) for parameter in [*image, *net, model.log_scale]}
+        rest = [parameter for parameter in model.parameters() if id(parameter) not in own and parameter.requires_grad]
         return [
             {
-                "params": list(model.image.parameters()),
+                "params": image,
                 "peak": config.image_lr,
                 "weight_decay": config.image_weight_decay,
             },
@@ -276,7 +286,7 @@ class Run:
         config = self.config
         random = torch.Generator().manual_seed(philox_key(config.seed, "step", self.step) % 2**63)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * learning_rate(self.step, config.steps, config.warmup)
+            group["lr"] = group["peak"] * learning_rate(self.step, config.steps, config.warmup, config.schedule)
         self.model.train()
         with torch.random.fork_rng(devices=[]):
             # Dropout and noise know no generator; seeding them by the step makes a resumed run the same.
@@ -355,7 +365,8 @@ class Run:
     def _restore(self) -> None:
         state = load_tensors(self.directory / "last.pt")
         if state is None:
-            standardise(self.model, self.dataset, self.features)
+            if self.config.model.standardise:
+                standardise(self.model, self.dataset, self.features)
             return
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -366,8 +377,21 @@ class Run:
         self.metrics, self.losses = state["metrics"], state["losses"]
 
 
-def new_tokeniser(dataset: Dataset, config: TrainConfig) -> Tokeniser:
-    """The tokeniser of a dataset: its lexicon is the vocabulary."""
+def pretrained_weights(config: TrainConfig) -> dict[str, str]:
+    """Modality -> fingerprint of its tower's weights, for those that come from a file or the Hub."""
+    specs = (config.features.image_tower, config.features.audio_tower, config.model.text_tower)
+    return {spec.modality: find_weights(spec).fingerprint() for spec in specs if spec.pretrained}
+
+
+def new_tokeniser(dataset: Dataset, config: TrainConfig) -> TextTokeniser:
+    """The tokeniser of the text tower; that of the words and n-grams knows the dataset's lexicon."""
+    if config.model.text_tower.pretrained:
+        tokeniser: TextTokeniser = open_tokeniser(config.model.text_tower)
+        return tokeniser
+    return _word_tokeniser(dataset, config)
+
+
+def _word_tokeniser(dataset: Dataset, config: TrainConfig) -> Tokeniser:
     return Tokeniser(
         (name for row in dataset.plan.lexicon.names for name in row),
         buckets=config.model.text_buckets,
@@ -376,20 +400,28 @@ def new_tokeniser(dataset: Dataset, config: TrainConfig) -> Tokeniser:
 
 
 def new_model(dataset: Dataset, features: Features, objective: Objective, config: TrainConfig) -> Model:
-    """A model with initial weights drawn by the recipe's seed, the same for every objective."""
+    """A model with initial weights drawn by the recipe's seed, the same for every objective.
+
+    Raises:
+        SymileM3Error: the weights of a pretrained tower are not to be had, or do not fit.
+    """
+    specs = (config.features.image_tower, config.features.audio_tower, config.model.text_tower)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(philox_key(config.seed, "init") % 2**63)
+        found = {spec.modality: (open_backbone(spec), spec.trained) for spec in specs}
         return Model(
             config.model,
             objective,
             image_features=features.image_NVF.shape[2],
             audio_features=features.clip_NF.shape[1] if features.clip_mask_NT is None else None,
-            text_rows=new_tokeniser(dataset, config).rows,
+            text_rows=0 if found["text"][0] is not None else _word_tokeniser(dataset, config).rows,
+            backbones={modality: tower for modality, tower in found.items() if tower[0] is not None},
         )
 
 
 def standardise(model: Model, dataset: Dataset, features: Features) -> None:
     """Fit the heads' standardisation to the training media."""
-    model.image.standardise_by(features.image_NVF[dataset.images.of_split("train"), 0].float())
+    if isinstance(model.image, ImageHead):
+        model.image.standardise_by(features.image_NVF[dataset.images.of_split("train"), 0].float())
     if isinstance(model.audio, AudioHead):
         model.audio.standardise_by(features.clip_NF[dataset.clips.of_split("train")].float())
