@@ -8,7 +8,6 @@ Suffixes: N media, V views, F features.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -140,7 +139,8 @@ def _ahead(load: Callable[[range], T], parts: Sequence[range]) -> Iterator[tuple
 
 def _load(job: Job, part: range) -> list[Any]:
     """The decoded media of a part: views (V, 3, H, W) of images, samples of clips."""
-    threads = 1 if multiprocessing.parent_process() is not None else min(8, os.cpu_count() or 1)
+    # On CPUs every thread would bring PyTorch's own threads along, and all would wait for each other.
+    threads = 1 if device().type == "cpu" else min(8, available_cpus())
     with ThreadPoolExecutor(threads) as executor:
         return list(executor.map(partial(_load_one, job), part))
 
