@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from symile_m3.cli.build import build
+from symile_m3.cli.encode import encode
 from symile_m3.cli.eval import evaluate
 from symile_m3.cli.info import info
 from symile_m3.cli.lexicon import lexicon_app
@@ -30,6 +31,7 @@ _EXAMPLES: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("quickstart", quickstart, "symile-m3 quickstart"),
     ("build", build, "symile-m3 build --langs en,el,uk --words 2 --classes 100 --data data/three"),
     ("train", train, "symile-m3 train --objective symile --missing-p 0.5 --runs runs/missing"),
+    ("encode", encode, "symile-m3 encode --data data/m3 --set image=clip:ViT-L-14@openai"),
     ("eval", evaluate, "symile-m3 eval --missing-p 0.5 --json eval.json"),
     ("verify", verify, "symile-m3 verify --data data/m3"),
     ("info", info, "symile-m3 info --data data/m3 --json info.json"),

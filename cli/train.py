@@ -38,7 +38,7 @@ def train(
     data: DatasetOption = DATA,
     runs: RunsOption = RUNS,
     preset: Annotated[
-        str, typer.Option("--preset", metavar="NAME", help="Settings to start from: default or quickstart.")
+        str, typer.Option("--preset", metavar="NAME", help="Settings to start from: default, quickstart or paper.")
     ] = "default",
     seed: Annotated[
         int | None,
@@ -130,6 +130,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Fail where there is no run to go on with.", rich_help_panel="Output")
     ] = False,
+    show_config: Annotated[
+        bool,
+        typer.Option("--show-config", help="Print every setting of the run as JSON, and train nothing."),
+    ] = False,
     overwrite: OverwriteOption = False,
     json_to: JsonOption = None,
 ) -> None:
@@ -148,6 +152,8 @@ def train(
         raise UsageError("--resume and --overwrite: give one of them")
     given = {"steps": steps, "batch_size": batch_size, "seed": seed, "precision": precision}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if steps is not None:
+        changes["epochs"] = 0.0
     if epochs is not None:
         changes |= {"steps": 0, "epochs": float(epochs)}
     if no_redraw:
@@ -157,8 +163,12 @@ def train(
     config = replace(preset_config(preset), **changes).with_settings(settings or [])
     options = run_options(micro_batch=micro_batch or 0, compile=compile_towers, logs=tuple(log or ()), resume=resume)
 
-    from symile_m3.cli.output import command, show
+    from symile_m3.cli.output import as_json, command, show
     from symile_m3.cli.tables import run_table
+
+    if show_config:
+        print(as_json(asdict(config)), end="")
+        return
 
     results = runs_json(
         run_training(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from symile_m3.model import Inputs, Model
 from symile_m3.processes import Place
 from symile_m3.towers.text import TokenisedTexts
+from symile_m3.towers.tokens import Tokens
 
 
 class Given:
@@ -53,6 +54,8 @@ def part_of(inputs: Inputs, start: int, stop: int) -> Inputs:
                 starts=value.starts[start:stop] - first,
                 word_counts=value.word_counts[start:stop],
             )
+        if isinstance(value, Tokens):
+            return replace(value, ids_BT=value.ids_BT[start:stop], mask_BT=value.mask_BT[start:stop])
         return {name: cut(one) for name, one in value.items()} if isinstance(value, dict) else value
 
     return replace(inputs, **{item.name: cut(getattr(inputs, item.name)) for item in fields(inputs)})
@@ -71,7 +74,7 @@ def moved(inputs: Inputs, device: torch.device) -> Inputs:
     def move(value: Any) -> Any:
         if isinstance(value, Tensor):
             return value.to(device, non_blocking=True)
-        if isinstance(value, TokenisedTexts):
+        if isinstance(value, TokenisedTexts | Tokens):
             return replace(value, **{item.name: move(getattr(value, item.name)) for item in fields(value)})
         return {name: move(one) for name, one in value.items()} if isinstance(value, dict) else value
 

@@ -15,7 +15,8 @@ from symile_m3.plan import Plan
 from symile_m3.recipe import MissingP, missing_probabilities
 from symile_m3.redraw import redraw_texts
 from symile_m3.shards import Loader, LoaderConfig, Sample, missing_mask
-from symile_m3.towers.text import TokenisedTexts, Tokeniser
+from symile_m3.towers.text import TokenisedTexts
+from symile_m3.towers.tokens import TextTokeniser, Tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +36,7 @@ class Batch:
     language_ids: Tensor
     image_rows: Tensor
     clip_rows: Tensor
-    texts: TokenisedTexts
+    texts: TokenisedTexts | Tokens
     missing: dict[str, Tensor]
 
 
@@ -55,7 +56,7 @@ class Collate:
     plan: Plan
     image_row_of: dict[str, int]
     clip_row_of: dict[str, int]
-    tokeniser: Tokeniser
+    tokeniser: TextTokeniser
     seed: int
     redraw: bool
     missing_p: MissingP
@@ -105,7 +106,7 @@ def open_loader(
     dataset: Dataset,
     split: str,
     *,
-    tokeniser: Tokeniser,
+    tokeniser: TextTokeniser,
     batch_size: int,
     seed: int,
     training: bool = False,

@@ -31,11 +31,12 @@ class Ceilings:
     Attributes:
         image: share of classes for which the test image that a classifier thinks most likely of the class
             is of the class: retrieval by a perfect user of audio and text.
+            `None` where the image backbone is trained.
         language: share of test clips whose language is told; `None` where the audio net is trained from
             scratch, so that there are no frozen features to read.
     """
 
-    image: float
+    image: float | None
     language: float | None
 
 
@@ -49,7 +50,7 @@ def measure_ceilings(dataset: Dataset, features: Features, key: str, *, seed: in
     with contextlib.suppress(OSError, ValueError, TypeError):  # a damaged cache is made anew
         return Ceilings(**json.loads(path.read_text(encoding="utf-8")))
     ceilings = Ceilings(
-        image=_image_ceiling(dataset, features, seed),
+        image=None if features.image_NVF.dim() > 3 else _image_ceiling(dataset, features, seed),
         language=None if features.clip_mask_NT is not None else _language_ceiling(dataset, features, seed),
     )
     write_text(path, json.dumps({"image": ceilings.image, "language": ceilings.language}) + "\n")
@@ -66,10 +67,10 @@ def measure_readings(
         images, clips: (N,) and (M,) rows of those to read, always the same for one key.
 
     Returns:
-        (N, K) probability of each class and (M, L) of each language; None where the audio net is trained from
-        scratch.
+        (N, K) probability of each class and (M, L) of each language; None where the image or audio backbone is
+        trained, so that there are no features to read.
     """
-    if features.clip_mask_NT is not None:
+    if features.clip_mask_NT is not None or features.image_NVF.dim() > 3:
         return None
     path = dataset.layout.features / key / f"readings-{_VERSION}.npz"
     with (

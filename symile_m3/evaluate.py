@@ -10,6 +10,7 @@ from typing import Any
 
 from symile_m3 import evaluation_report as parts
 from symile_m3.accuracies import PATTERNS
+from symile_m3.assembly import new_model, new_tokeniser, pretrained_weights
 from symile_m3.ceilings import measure_ceilings
 from symile_m3.checkpoints import BEST, check_age, load_weights
 from symile_m3.errors import NotBuiltError, TrainingError, UsageError
@@ -22,7 +23,6 @@ from symile_m3.objectives import OBJECTIVES, Objective, get_objective
 from symile_m3.progress import NoProgress, Progress
 from symile_m3.questions import Questions
 from symile_m3.recipe import TrainConfig
-from symile_m3.train import new_model, new_tokeniser
 
 __all__ = ["PATTERNS", "bootstrap_interval", "evaluate"]
 
@@ -202,6 +202,7 @@ def _load_config(directory: Path, dataset: Dataset) -> TrainConfig:
     try:
         record = json.loads((directory / "config.json").read_text(encoding="utf-8"))
         fingerprint = record.pop("fingerprint")
+        weights = dict(record.pop("weights", {}))
         record["features"] = FeatureConfig(**record["features"])
         record["model"] = ModelConfig(**record["model"])
         config = TrainConfig(**{field.name: record[field.name] for field in fields(TrainConfig)})
@@ -212,13 +213,24 @@ def _load_config(directory: Path, dataset: Dataset) -> TrainConfig:
             f"{directory} was trained on another dataset than {dataset.layout.root}; "
             "name the right one with --data, or train again with --overwrite"
         )
+    if weights != pretrained_weights(config):
+        raise TrainingError(
+            f"{directory} was trained on other weights than {' and '.join(weights)} have now; "
+            "put the former back, or train again with --overwrite"
+        )
     return config
 
 
 def _load_run(directory: Path, name: str, config: TrainConfig, dataset: Dataset, features: Features) -> _Trained:
     objective = get_objective(name, config.negatives)
     model = new_model(dataset, features, objective, config)
-    model.load_state_dict(load_weights(directory / BEST))
+    weights = load_weights(directory / BEST)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise TrainingError(
+            f"{directory / BEST} is of other towers than {directory}/config.json says; train again with --overwrite"
+        ) from error
     return _Trained(objective=objective, config=config, model=model.eval())
 
 

@@ -2,8 +2,8 @@
 
 A dataset repeats its media over many samples; the backbones see each of them once. Caches live in
 `.symile/features/<fingerprint>/`, of a remote dataset in its folder of the local cache. The fingerprint
-covers the dataset and everything that shapes the features. Suffixes: N media, V views, F features,
-M mel bands, T frames.
+covers the media, the weights and the settings; of the small net that is fitted to the clips here, the whole dataset.
+Suffixes: N media, V views, F features, M mel bands, T frames, H W pixels.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from symile_m3.encode import SAMPLE_RATE_HZ, Job, encode, read_medium
 from symile_m3.errors import DamagedSampleError, NotBuiltError, TrainingError, UsageError
+from symile_m3.featurestore import MAIN, Arrays, FeatureStore, rows_a_part
 from symile_m3.plan import SPLITS, Plan, load_plan
 from symile_m3.progress import Progress
 from symile_m3.remote_plan import load_remote_plan
@@ -31,25 +33,26 @@ from symile_m3.shards import (
     DatasetReader,
     ShardCache,
     decode_audio,
-    decode_image,
     decode_json,
     open_layout,
     shard_name,
     write_bytes,
 )
 from symile_m3.towers import audio as audio_tower
-from symile_m3.towers import image as image_tower
-from symile_m3.towers.image import FEATURES, open_image_backbone, pixel_views
+from symile_m3.towers.image import weights_file
+from symile_m3.towers.spec import TowerSpec, parse_tower
+from symile_m3.towers.weights import Weights, find_weights
 from symile_m3.used_media import Media, MediaCount, media_of_plan
 
 __all__ = ["Dataset", "FeatureConfig", "Features", "Media", "feature_key", "load_features", "open_dataset"]
 
 T = TypeVar("T")
 
-_VERSION = 2  # of what this module computes: raise it when the same settings give other features
+_VERSION = 3  # of what this module computes: raise it when the same settings give other features
 _CHUNK = 32
 _AHEAD = 1024
 _MEDIA = ("jpg", "flac")
+_DTYPES = {"half": "float16", "full": "float32"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,8 +62,9 @@ class FeatureConfig:
     Attributes:
         image, audio: tower specs.
         image_views: views of each training image: as it is, then augmented ones.
-        audio_steps: steps that the audio net is fitted for.
+        audio_steps: steps that the audio net `conv` is fitted for.
         feature_seed: of the augmented views and of the audio net.
+        precision: of what is kept: half or full.
     """
 
     image: str = "efficientnet-lite0"
@@ -68,14 +72,25 @@ class FeatureConfig:
     image_views: int = 3
     audio_steps: int = 1000
     feature_seed: int = 0
+    precision: str = "half"
 
     def __post_init__(self) -> None:
-        if self.image not in image_tower.SPECS:
-            raise UsageError(f"image={self.image}: unknown image tower; known: {', '.join(image_tower.SPECS)}")
-        if self.audio not in audio_tower.SPECS:
-            raise UsageError(f"audio={self.audio}: unknown audio tower; known: {', '.join(audio_tower.SPECS)}")
+        parse_tower("image", self.image)
+        parse_tower("audio", self.audio)
+        if self.precision not in _DTYPES:
+            raise UsageError(f"precision={self.precision}: give half or full")
         if self.image_views < 1 or self.audio_steps < 1:
             raise UsageError("image_views and audio_steps must be at least 1")
+
+    @property
+    def image_tower(self) -> TowerSpec:
+        """The spec of the image tower, taken apart."""
+        return parse_tower("image", self.image)
+
+    @property
+    def audio_tower(self) -> TowerSpec:
+        """The spec of the audio tower, taken apart."""
+        return parse_tower("audio", self.audio)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +121,13 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """Features of a dataset's media, in memory.
+    """Features of a dataset's media, mapped into memory from their cache.
 
     Attributes:
         image_NVF: (N, V, F) float16; media that are in no training sample have view 0 only, the rest zero.
+            For a backbone that is trained (N, V, 3, H, W) uint8 pixels.
         clip_NF: (N, F) float16 features of the frozen net, or (N, M, T) float16 normalised log-mels for
-            `conv:scratch`.
+            a net that is trained.
         clip_mask_NT: (N, T) valid frames; None for frozen features.
     """
 
@@ -206,29 +222,45 @@ def _record(reader: DatasetReader, i: int, data: bytes) -> dict[str, Any]:
     return record
 
 
-def load_features(dataset: Dataset, config: FeatureConfig, progress: Progress) -> Features:
+def load_features(
+    dataset: Dataset, config: FeatureConfig, progress: Progress, *, workers: int | None = None
+) -> Features:
     """The features of every medium: from the cache, or made now.
+
+    Args:
+        workers: processes that run the backbones; by default as many as pay.
 
     Raises:
         DamagedSampleError: an image or clip cannot be read.
+        UsageError: there are no such weights.
+        TrainingError: the weights or the cache cannot be used, or a clip is not what the tower takes.
     """
-    image = _cached(dataset, "images", config, lambda: _image_features(dataset, config, progress))
-    clip = _cached(dataset, "clips", config, lambda: _clip_features(dataset, config, progress))
-    mask = clip.get("mask")
-    return Features(
-        image_NVF=torch.from_numpy(image["features"]),
-        clip_NF=torch.from_numpy(clip["features"]),
+    return make_features(dataset, config, progress, workers=workers)[0]
+
+
+def make_features(
+    dataset: Dataset, config: FeatureConfig, progress: Progress, *, workers: int | None = None
+) -> tuple[Features, dict[str, int]]:
+    """The features, and how many images and clips went through their backbones for them; see `load_features`."""
+    image, image_passes = _encoded(dataset, config.image_tower, config, progress, workers)
+    if config.audio_tower.kind == "conv":
+        clip, clip_passes = _cached(dataset, config, progress)
+        mask = clip.get("mask")
+    else:
+        clip, clip_passes = _encoded(dataset, config.audio_tower, config, progress, workers)
+        lengths = clip.get("lengths")
+        mask = None if lengths is None else np.arange(clip[MAIN].shape[-1]) < lengths[:, None]
+    features = Features(
+        image_NVF=torch.from_numpy(image[MAIN]),
+        clip_NF=torch.from_numpy(clip[MAIN]),
         clip_mask_NT=None if mask is None else torch.from_numpy(mask),
     )
+    return features, {"images": image_passes, "clips": clip_passes}
 
 
-def _fingerprint(dataset: Dataset, kind: str, config: FeatureConfig) -> str:
-    own = {"images": ("image", "image_views", "feature_seed"), "clips": ("audio", "audio_steps", "feature_seed")}[kind]
-    settings = {name: value for name, value in asdict(config).items() if name in own}
-    media = dataset.images if kind == "images" else dataset.clips  # fewer where damaged samples are left out
-    rows = [[media_id, *sorted(splits)] for media_id, splits in zip(media.row_of, media.splits, strict=True)]
-    text = json.dumps([_VERSION, kind, dataset.plan.fingerprint, settings, rows], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def feature_folders(dataset: Dataset, config: FeatureConfig) -> dict[str, Path]:
+    """The folder of the cache for images and for clips."""
+    return {kind: dataset.layout.features / _fingerprint(dataset, kind, config) for kind in ("images", "clips")}
 
 
 def feature_key(dataset: Dataset, config: FeatureConfig) -> str:
@@ -237,22 +269,96 @@ def feature_key(dataset: Dataset, config: FeatureConfig) -> str:
     return hashlib.sha256(both.encode()).hexdigest()[:16]
 
 
-Arrays = dict[str, "np.ndarray[Any, np.dtype[Any]]"]
+def _fingerprint(dataset: Dataset, kind: str, config: FeatureConfig) -> str:
+    if kind == "clips" and config.audio_tower.kind == "conv":
+        own = ("audio", "audio_steps", "feature_seed", "precision")
+        settings = {name: value for name, value in asdict(config).items() if name in own}
+        media = dataset.clips  # fewer where damaged samples are left out
+        rows = [[media_id, *sorted(splits)] for media_id, splits in zip(media.row_of, media.splits, strict=True)]
+        text = json.dumps([_VERSION, kind, dataset.plan.fingerprint, settings, rows], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    spec = config.image_tower if kind == "images" else config.audio_tower
+    return _folder_name(_facts(dataset, spec, config, tower_weights(spec)))
 
 
-def _cached(dataset: Dataset, kind: str, config: FeatureConfig, make: Callable[[], Arrays]) -> Arrays:
-    path = dataset.layout.features / _fingerprint(dataset, kind, config) / f"{kind}.npz"
+def tower_weights(spec: TowerSpec) -> Weights:
+    """The weights of a frozen or pretrained tower; see `find_weights`."""
+    if spec.pretrained:
+        return find_weights(spec)
+    return Weights(model=spec.kind, checkpoint=None, files=(weights_file(),))
+
+
+def _facts(dataset: Dataset, spec: TowerSpec, config: FeatureConfig, weights: Weights) -> dict[str, str]:
+    images = spec.modality == "image"
+    media = dataset.images if images else dataset.clips
+    rows = [
+        [media_id, images and "train" in splits] for media_id, splits in zip(media.row_of, media.splits, strict=True)
+    ]
+    settings = [_VERSION, spec.kind, spec.trained, config.precision]
+    settings += [config.image_views, config.feature_seed] if images else []
+    return {
+        "media": hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16],
+        "weights": weights.fingerprint(),
+        "settings": json.dumps(settings),
+    }
+
+
+def _folder_name(facts: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _encoded(
+    dataset: Dataset, spec: TowerSpec, config: FeatureConfig, progress: Progress, workers: int | None
+) -> tuple[Arrays, int]:
+    """What a backbone gives for each image or clip, and how many went through it for that now."""
+    weights = tower_weights(spec)
+    images = spec.modality == "image"
+    media = dataset.images if images else dataset.clips
+    facts = _facts(dataset, spec, config, weights)
+    store = FeatureStore(
+        directory=dataset.layout.features / _folder_name(facts),
+        kind="images" if images else "clips",
+        rows=len(media.row_of),
+        facts=facts,
+        part_rows=rows_a_part(len(media.row_of)),
+    )
+    stored = store.open()
+    if stored is not None:
+        return stored, 0
+    _prefetch(dataset, media)
+    job = Job(
+        spec=spec,
+        readers=dataset.readers,
+        ids=list(media.row_of),
+        places=media.first,
+        views=[config.image_views if images and "train" in splits else 1 for splits in media.splits],
+        most_views=config.image_views,
+        seed=config.feature_seed,
+        dtype=_DTYPES[config.precision],
+        store=store,
+    )
+    label = "Image features" if images else "Clip features"
+    passes = encode(job, label, progress, weights_nbytes=weights.nbytes, workers=workers)
+    arrays = store.open()
+    if arrays is None:
+        raise TrainingError(f"{store.directory}: the features were removed while they were made; run it again")
+    return arrays, passes
+
+
+def _cached(dataset: Dataset, config: FeatureConfig, progress: Progress) -> tuple[Arrays, int]:
+    """The features of the clips by the net that is fitted to them, and how many went through it for that now."""
+    path = dataset.layout.features / _fingerprint(dataset, "clips", config) / "clips.npz"
     with (
         contextlib.suppress(OSError, ValueError, EOFError, zipfile.BadZipFile),
         path.open("rb") as file,
         np.load(file, allow_pickle=False) as stored,
     ):
-        return dict(stored)  # a damaged cache is made anew
-    arrays = make()
+        return dict(stored), 0  # a damaged cache is made anew
+    arrays = _clip_features(dataset, config, progress)
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     write_bytes(path, buffer.getvalue())
-    return arrays
+    return arrays, len(dataset.clips.row_of)
 
 
 def _chunks(rows: Sequence[int]) -> Iterator[Sequence[int]]:
@@ -266,44 +372,6 @@ def _prefetch(dataset: Dataset, media: Media) -> None:
         reader.prefetch(sorted(i for place, i in media.first if place == split))
 
 
-def _read(dataset: Dataset, media: Media, media_id: str, member: str, decode: Callable[[bytes], T]) -> T:
-    """One medium, from the first sample with it."""
-    split, i = media.first[media.row_of[media_id]]
-    reader = dataset.readers[split]
-    members = reader.read(i, ("json", member))
-    found = _record(reader, i, members["json"])["image_id" if member == "jpg" else "clip_id"]
-    try:
-        if found != media_id:
-            raise ValueError(f"is {found} by its json, where {media_id} is planned")
-        return decode(members[member])
-    except ValueError as error:
-        raise DamagedSampleError(reader.shard(i), reader.key(i), f"{member}: {error}") from error
-
-
-def _image_features(dataset: Dataset, config: FeatureConfig, progress: Progress) -> Arrays:
-    media = dataset.images
-    ids = list(media.row_of)
-    backbone = open_image_backbone(config.image)
-    features = np.zeros((len(ids), config.image_views, FEATURES), dtype=np.float16)
-    _prefetch(dataset, media)
-    with progress.task("Image features", len(ids), "images") as task:
-        for chunk in _chunks(range(len(ids))):
-            pixels = [
-                pixel_views(
-                    _read(dataset, media, ids[row], "jpg", decode_image),
-                    config.image_views if "train" in media.splits[row] else 1,
-                    config.feature_seed,
-                    ids[row],
-                )
-                for row in chunk
-            ]
-            parts = torch.split(backbone.features(torch.cat(pixels)), [len(views) for views in pixels])
-            for row, part in zip(chunk, parts, strict=True):
-                features[row, : len(part)] = part.numpy()
-            task.advance(len(chunk))
-    return {"features": features}
-
-
 def _clip_features(dataset: Dataset, config: FeatureConfig, progress: Progress) -> Arrays:
     media = dataset.clips
     ids = list(media.row_of)
@@ -311,13 +379,14 @@ def _clip_features(dataset: Dataset, config: FeatureConfig, progress: Progress) 
     _prefetch(dataset, media)
     with progress.task("Log-mels", len(ids), "clips") as task:
         for chunk in _chunks(range(len(ids))):
-            clips = [_read(dataset, media, ids[row], "flac", decode_audio) for row in chunk]
+            places = [(dataset.readers[media.first[row][0]], media.first[row][1], ids[row]) for row in chunk]
+            clips = [read_medium(reader, i, clip_id, "flac", decode_audio) for reader, i, clip_id in places]
             for row, (samples, rate_hz) in zip(chunk, clips, strict=True):
-                if rate_hz != audio_tower.SAMPLE_RATE_HZ:
+                if rate_hz != SAMPLE_RATE_HZ:
                     split, i = media.first[row]
                     raise TrainingError(
                         f"{dataset.readers[split].key(i)}: clip at {rate_hz} Hz; the audio tower takes "
-                        f"{audio_tower.SAMPLE_RATE_HZ} Hz"
+                        f"{SAMPLE_RATE_HZ} Hz"
                     )
                 lengths.append(audio_tower.frames(len(samples)))
             padded = np.zeros((len(clips), max(len(samples) for samples, _ in clips)), dtype=np.float32)
@@ -329,8 +398,9 @@ def _clip_features(dataset: Dataset, config: FeatureConfig, progress: Progress) 
     mels_NMT = torch.cat([torch.nn.functional.pad(mel, (0, longest - mel.shape[2])) for mel in mels])
     mels_NMT, mask_NT = audio_tower.normalise(mels_NMT, torch.tensor(lengths))
     if config.audio == "conv:scratch":
-        return {"features": mels_NMT.half().numpy(), "mask": mask_NT.bool().numpy()}
-    return {"features": _frozen_clip_features(dataset, config, mels_NMT, mask_NT, progress).half().numpy()}
+        return {MAIN: mels_NMT.numpy().astype(_DTYPES[config.precision]), "mask": mask_NT.bool().numpy()}
+    found_NF = _frozen_clip_features(dataset, config, mels_NMT, mask_NT, progress)
+    return {MAIN: found_NF.numpy().astype(_DTYPES[config.precision])}
 
 
 def _frozen_clip_features(

@@ -22,7 +22,7 @@ from symile_m3.repstore import Replaced
 from symile_m3.retrieval import QUERY
 from symile_m3.shards import missing_mask
 from symile_m3.standins import LEARNED, MEAN, PAIR, learned_embeddings, mean_representations
-from symile_m3.towers.text import Tokeniser
+from symile_m3.towers.tokens import TextTokeniser
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ def measure(
     model: Model,
     objective: Objective,
     questions: Questions,
-    tokeniser: Tokeniser,
+    tokeniser: TextTokeniser,
     asked: Asked,
     *,
     learned: Collection[str] = (),

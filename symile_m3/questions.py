@@ -20,7 +20,7 @@ from symile_m3.features import Dataset, Features
 from symile_m3.model import Inputs, Model
 from symile_m3.ranking import Answers, Representations
 from symile_m3.repstore import Gathered, store
-from symile_m3.towers.text import Tokeniser
+from symile_m3.towers.tokens import TextTokeniser
 
 _BATCH = 500
 
@@ -66,7 +66,7 @@ class Questions:
 
     @classmethod
     def of_split(
-        cls, dataset: Dataset, features: Features, split: str, tokeniser: Tokeniser, on_bad_sample: str = "stop"
+        cls, dataset: Dataset, features: Features, split: str, tokeniser: TextTokeniser, on_bad_sample: str = "stop"
     ) -> Questions:
         """The questions of a split, read from its shards in order.
 

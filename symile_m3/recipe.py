@@ -16,6 +16,8 @@ from symile_m3.runlog import LOGS
 
 MissingP = float | Mapping[str, float]
 
+SCHEDULES = ("one-cycle", "constant")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
@@ -28,9 +30,11 @@ class TrainConfig:
         batch_size: samples a step.
         lr: peak rate of the linear maps, the text table and the scale (a one-cycle schedule, cosine).
         image_lr, image_weight_decay: the same for the image head, which overfits first.
-        net_lr: the same for an audio net trained from scratch.
+        net_lr: the same for an audio net trained from scratch, and for pretrained backbones that are trained.
         weight_decay: of all else but the scale.
+        schedule: one-cycle, or constant as in the paper, which has no warm-up.
         warmup: share of the steps in which the rate rises.
+        beta2: AdamW's second, the first being 0.9.
         negatives: Symile's: n, n:k, faces or n2 (see `symile_m3.objectives.negatives`).
         missing_p: probability that a modality of a training sample is missing: one number, or one a modality.
         redraw: draw the distractors anew each epoch.
@@ -51,7 +55,9 @@ class TrainConfig:
     image_weight_decay: float = 0.1
     net_lr: float = 3e-3
     weight_decay: float = 0.01
+    schedule: str = "one-cycle"
     warmup: float = 0.1
+    beta2: float = 0.98
     negatives: str = "n"
     missing_p: MissingP = 0.0
     redraw: bool = True
@@ -76,6 +82,10 @@ class TrainConfig:
             raise UsageError(f"--missing-p {error}") from error
         if min(self.lr, self.image_lr, self.net_lr) <= 0 or not 0 < self.warmup < 1:
             raise UsageError("learning rates must be positive and warmup between 0 and 1")
+        if self.schedule not in SCHEDULES:
+            raise UsageError(f"schedule {self.schedule}: give {' or '.join(SCHEDULES)}")
+        if not 0 < self.beta2 < 1:
+            raise UsageError(f"beta2 {self.beta2}: between 0 and 1")
         if min(self.weight_decay, self.image_weight_decay) < 0:
             raise UsageError("weight decay must not be negative")
         try:
@@ -205,16 +215,51 @@ class RunOptions:
                 raise UsageError(f"--log-to {name}: unknown; known: {', '.join(LOGS)}")
 
 
+# The published recipe for Symile-M3 (Saporta et al. 2024, and its code): frozen Whisper and CLIP, XLM-R's embeddings
+# and first layer trained, one linear map and LayerNorm a tower on features as they are, AdamW with PyTorch's own betas
+# and weight decay, a constant rate, texts as they are stored. The rate is the one figure that neither the code nor its
+# documentation gives: 1e-4 is ours.
+PAPER = TrainConfig(
+    features=FeatureConfig(image="clip:ViT-L-14@openai", audio="whisper:openai/whisper-large-v3", image_views=1),
+    model=ModelConfig(
+        text="xlmr:xlm-roberta-large",
+        dim=8192,
+        image_hidden=0,
+        image_dropout=0.0,
+        image_noise=0.0,
+        audio_hidden=0,
+        audio_noise=0.0,
+        standardise=False,
+        symile_log_scale=-6.0,
+    ),
+    steps=0,
+    epochs=24.0,
+    batch_size=256,
+    lr=1e-4,
+    image_lr=1e-4,
+    net_lr=1e-4,
+    weight_decay=0.01,
+    image_weight_decay=0.01,
+    schedule="constant",
+    beta2=0.999,
+    negatives="n",
+    redraw=False,
+    evaluations=24,
+)
+
 PRESETS = {
     "default": TrainConfig(),
     "quickstart": TrainConfig(
         steps=500, features=FeatureConfig(image_views=2, audio_steps=500), model=ModelConfig(dim=1024)
     ),
+    "paper": PAPER,
 }
 
 
-def learning_rate(step: int, steps: int, warmup: float) -> float:
-    """The one-cycle schedule as a share of the peak: cosine up from 1/25, then cosine down to 1/10,000."""
+def learning_rate(step: int, steps: int, warmup: float, schedule: str = "one-cycle") -> float:
+    """The rate as a share of its peak; one-cycle: cosine up from 1/25, then cosine down to 1/10,000."""
+    if schedule == "constant":
+        return 1.0
     rise = max(1.0, warmup * steps)
     if step < rise:
         low, high, at = 1 / 25, 1.0, step / rise

@@ -16,7 +16,7 @@ from symile_m3.batches import Batch, open_loader
 from symile_m3.features import Dataset, Features
 from symile_m3.model import Inputs, Model
 from symile_m3.objectives import Objective, best_candidates
-from symile_m3.towers.text import Tokeniser
+from symile_m3.towers.tokens import TextTokeniser
 
 _BATCH = 500
 QUERY = ("audio", "text")
@@ -47,7 +47,7 @@ class Retrieval:
         dataset: Dataset,
         features: Features,
         split: str,
-        tokeniser: Tokeniser,
+        tokeniser: TextTokeniser,
         on_bad_sample: str = "stop",
     ) -> Retrieval:
         """The queries and candidates of a split, read from its shards in order."""

@@ -31,8 +31,7 @@ from symile_m3.rundir import RunSummary
 from symile_m3.runlog import open_logs, write_metrics
 from symile_m3.seeds import philox_key
 from symile_m3.shards import Loader, missing_mask, write_text
-from symile_m3.towers.audio import ScratchAudioTower
-from symile_m3.towers.text import Tokeniser
+from symile_m3.towers.tokens import TextTokeniser
 
 _SAVE_EVERY_S = 600.0  # beside the saves at evaluations
 
@@ -77,7 +76,7 @@ class Run:
         objective: Objective,
         config: TrainConfig,
         model: Model,
-        tokeniser: Tokeniser,
+        tokeniser: TextTokeniser,
         directory: Path,
         place: Place,
         *,
@@ -105,7 +104,7 @@ class Run:
             rank=place.rank,
             world=place.world,
         )
-        optimizer = torch.optim.AdamW(self._groups(), betas=(0.9, 0.98), fused=True)
+        optimizer = torch.optim.AdamW(self._groups(), betas=(0.9, config.beta2), fused=True)
         towers = Towers(self.model)
         if self.options.compile:
             towers.compile()
@@ -131,15 +130,13 @@ class Run:
 
     def _groups(self) -> list[dict[str, Any]]:
         config, model = self.config, self.model
-        net = list(model.audio.net.parameters()) if isinstance(model.audio, ScratchAudioTower) else []
-        own = {id(parameter) for parameter in [*model.image.parameters(), *net, model.log_scale]}
-        rest = [parameter for parameter in model.parameters() if id(parameter) not in own]
+        net = [parameter for part in model.trained_nets() for parameter in part.parameters() if parameter.requires_grad]
+        nets = {id(parameter) for parameter in net}
+        image = [parameter for parameter in model.image.parameters() if id(parameter) not in nets]
+        own = {id(parameter) for parameter in [*image, *net, model.log_scale]}
+        rest = [parameter for parameter in model.parameters() if id(parameter) not in own and parameter.requires_grad]
         return [
-            {
-                "params": list(model.image.parameters()),
-                "peak": config.image_lr,
-                "weight_decay": config.image_weight_decay,
-            },
+            {"params": image, "peak": config.image_lr, "weight_decay": config.image_weight_decay},
             {"params": rest, "peak": config.lr, "weight_decay": config.weight_decay},
             {"params": [model.log_scale], "peak": config.lr, "weight_decay": 0.0},
             *([{"params": net, "peak": config.net_lr, "weight_decay": config.weight_decay}] if net else []),
@@ -245,7 +242,7 @@ class Run:
         config, place = self.config, self.place
         random = torch.Generator().manual_seed(philox_key(config.seed, "step", self.step) % 2**63)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * learning_rate(self.step, config.steps, config.warmup)
+            group["lr"] = group["peak"] * learning_rate(self.step, config.steps, config.warmup, config.schedule)
         self.model.train()
         with self._timed("preparing samples"):
             rows = len(batch.keys)

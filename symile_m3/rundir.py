@@ -70,8 +70,14 @@ def read_summary(directory: Path) -> RunSummary:
         raise TrainingError(f"{path}: unreadable ({error}); delete it and train again") from error
 
 
-def check_run(directory: Path, fingerprint: str, config: TrainConfig, *, overwrite: bool) -> None:
+def check_run(
+    directory: Path, fingerprint: str, config: TrainConfig, weights: Mapping[str, str], *, overwrite: bool
+) -> None:
     """Make sure that what is in the directory, if anything, is a run of this recipe; write its config.
+
+    Args:
+        fingerprint: of the dataset.
+        weights: modality -> fingerprint of the weights its tower begins with, where they come from elsewhere.
 
     Raises:
         TrainingError: it is another.
@@ -84,7 +90,8 @@ def check_run(directory: Path, fingerprint: str, config: TrainConfig, *, overwri
         for name in ("tensorboard", "wandb"):
             shutil.rmtree(directory / name, ignore_errors=True)
     check_age(directory)
-    record = json.loads(json.dumps({"fingerprint": fingerprint, **asdict(config)}))
+    record = {"fingerprint": fingerprint, **asdict(config), **({"weights": dict(weights)} if weights else {})}
+    record = json.loads(json.dumps(record))
     if not path.exists():
         write_text(path, json.dumps(record, indent=2) + "\n")
         return

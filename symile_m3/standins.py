@@ -14,7 +14,7 @@ from torch import Tensor
 from symile_m3.batches import open_loader
 from symile_m3.model import Inputs, Model
 from symile_m3.questions import Questions
-from symile_m3.towers.text import Tokeniser
+from symile_m3.towers.tokens import TextTokeniser, Tokens
 
 LEARNED, MEAN = "learned embedding", "mean training representation"
 PAIR = "nothing; its score is the cosine of the pair"
@@ -37,15 +37,16 @@ def learned_embeddings(model: Model, questions: Questions) -> dict[str, Tensor]:
 
 def _all(inputs: Inputs) -> Tensor:
     given = inputs.image_BF if inputs.image_BF is not None else inputs.audio
-    count = len(given) if given is not None else len(inputs.text.starts) if inputs.text is not None else 0
-    return torch.ones(count, dtype=torch.bool)
+    if given is None and inputs.text is not None:
+        given = inputs.text.ids_BT if isinstance(inputs.text, Tokens) else inputs.text.starts
+    return torch.ones(0 if given is None else len(given), dtype=torch.bool)
 
 
 @torch.inference_mode()
 def mean_representations(
     model: Model,
     questions: Questions,
-    tokeniser: Tokeniser,
+    tokeniser: TextTokeniser,
     modalities: Sequence[str],
     *,
     seed: int = 0,

@@ -7,12 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
+from symile_m3.assembly import new_model, new_tokeniser, pretrained_weights, standardise
 from symile_m3.checkpoints import STATE
 from symile_m3.errors import NotBuiltError, TrainingError, UsageError
 from symile_m3.features import Dataset, Features, feature_key, load_features, open_dataset
-from symile_m3.model import Model
 from symile_m3.objectives import Objective, get_objective
 from symile_m3.processes import Place, is_out_of_memory, open_place
 from symile_m3.progress import NoProgress, Progress
@@ -20,11 +18,8 @@ from symile_m3.recipe import RunOptions, TrainConfig
 from symile_m3.run import Run
 from symile_m3.rundir import RunSummary, check_run, note_session, read_summary
 from symile_m3.runlog import check_logs
-from symile_m3.seeds import philox_key
-from symile_m3.towers.audio import AudioHead
-from symile_m3.towers.text import Tokeniser
 
-__all__ = ["RunSummary", "check_shares", "new_model", "new_run", "new_tokeniser", "standardise", "train"]
+__all__ = ["RunSummary", "check_shares", "new_run", "train"]
 
 
 def train(
@@ -73,7 +68,7 @@ def train(
             raise NotBuiltError(f"--resume: no run in {runs} to go on with; leave --resume out to begin one")
         for objective in chosen:
             directory = runs / objective.name
-            check_run(directory, dataset.plan.fingerprint, config, overwrite=overwrite)
+            check_run(directory, dataset.plan.fingerprint, config, pretrained_weights(config), overwrite=overwrite)
             finished = (directory / "summary.json").exists()
             found[objective.name] = read_summary(directory) if finished else None
         return found
@@ -161,7 +156,8 @@ def new_run(
 ) -> Run:
     """A run with a new model; `Run.restore` goes on with what is in the directory."""
     model = new_model(dataset, features, objective, config)
-    standardise(model, dataset, features)
+    if config.model.standardise:
+        standardise(model, dataset, features)
     return Run(
         dataset,
         features,
@@ -174,32 +170,3 @@ def new_run(
         options=options or RunOptions(),
         on_bad_sample=on_bad_sample,
     )
-
-
-def new_tokeniser(dataset: Dataset, config: TrainConfig) -> Tokeniser:
-    """The tokeniser of a dataset: its lexicon is the vocabulary."""
-    return Tokeniser(
-        (name for row in dataset.plan.lexicon.names for name in row),
-        buckets=config.model.text_buckets,
-        share_ngrams=config.model.text_ngrams,
-    )
-
-
-def new_model(dataset: Dataset, features: Features, objective: Objective, config: TrainConfig) -> Model:
-    """A model with initial weights drawn by the recipe's seed, the same for every objective."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(philox_key(config.seed, "init") % 2**63)
-        return Model(
-            config.model,
-            objective,
-            image_features=features.image_NVF.shape[2],
-            audio_features=features.clip_NF.shape[1] if features.clip_mask_NT is None else None,
-            text_rows=new_tokeniser(dataset, config).rows,
-        )
-
-
-def standardise(model: Model, dataset: Dataset, features: Features) -> None:
-    """Fit the heads' standardisation to the training media."""
-    model.image.standardise_by(features.image_NVF[dataset.images.of_split("train"), 0].float())
-    if isinstance(model.audio, AudioHead):
-        model.audio.standardise_by(features.clip_NF[dataset.clips.of_split("train")].float())

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from symile_m3.accumulation import Given, Towers, add_gradients, part_of, parts_of
+from symile_m3.assembly import new_model, new_tokeniser, standardise
 from symile_m3.batches import open_loader, training_inputs
 from symile_m3.features import Dataset, FeatureConfig, Features, load_features, open_dataset
 from symile_m3.model import Inputs, Model, ModelConfig
@@ -18,7 +19,6 @@ from symile_m3.objectives import get_objective
 from symile_m3.processes import Place, open_place
 from symile_m3.progress import NoProgress
 from symile_m3.recipe import TrainConfig
-from symile_m3.train import new_model, new_tokeniser, standardise
 
 ROWS = 32
 NOISY = TrainConfig(

@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from symile_m3.assembly import new_model, new_tokeniser
 from symile_m3.ceilings import Ceilings, measure_ceilings
 from symile_m3.errors import NotBuiltError, TrainingError, UsageError
 from symile_m3.evaluate import PATTERNS, bootstrap_interval, evaluate
@@ -26,7 +27,7 @@ from symile_m3.progress import NoProgress
 from symile_m3.recipe import TrainConfig
 from symile_m3.retrieval import Retrieval
 from symile_m3.shards import DatasetLayout, DatasetReader, decode_json, missing_mask
-from symile_m3.train import new_model, new_tokeniser, train
+from symile_m3.train import train
 
 SMALL = TrainConfig(
     features=FeatureConfig(image_views=1, audio_steps=2),

@@ -153,7 +153,11 @@ def test_clip_features_are_those_of_a_net_fitted_to_the_training_clips(dataset: 
 
 
 def caches(data: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in (data / ".symile" / "features").rglob("*.npz")}
+    return {
+        path: path.stat().st_mtime_ns
+        for path in (data / ".symile" / "features").rglob("*")
+        if path.suffix in (".npz", ".npy")
+    }
 
 
 def equal(a: Features, b: Features) -> bool:
@@ -162,7 +166,7 @@ def equal(a: Features, b: Features) -> bool:
 
 def test_features_are_computed_once(data: Path, dataset: Dataset, features: Features) -> None:
     before = caches(data)
-    assert {path.name for path in before} == {"images.npz", "clips.npz"}
+    assert {path.name for path in before} == {"images.npy", "clips.npz"}
     progress = Labels()
     began = time.perf_counter()
     again = load_features(open_dataset(data), CONFIG, progress)
@@ -215,9 +219,9 @@ def test_a_damaged_cache_is_made_anew(
 
 
 def test_wrong_settings_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"^image=magic: unknown image tower; known: efficientnet-lite0$"):
+    with pytest.raises(UsageError, match=r"^image=magic: unknown image tower; known: efficientnet-lite0, clip"):
         FeatureConfig(image="magic")
-    with pytest.raises(UsageError, match=r"^audio=magic: unknown audio tower; known: conv, conv:scratch$"):
+    with pytest.raises(UsageError, match=r"^audio=magic: unknown audio tower; known: conv, conv:scratch, wh"):
         FeatureConfig(audio="magic")
     for change in ({"image_views": 0}, {"audio_steps": 0}):
         with pytest.raises(UsageError, match="at least 1"):

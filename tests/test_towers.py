@@ -271,7 +271,7 @@ def test_the_backbone_gives_an_image_the_same_features_in_any_batch() -> None:
     alone = backbone.features(pixels[1:2])[0]
     assert float(F.cosine_similarity(alone, features[1], dim=0)) > 0.995
     assert float(F.cosine_similarity(features[0], features[1], dim=0)) < 0.9
-    with pytest.raises(UsageError, match=r"^image=magic: unknown image tower; known: efficientnet-lite0$"):
+    with pytest.raises(UsageError, match=r"^image=magic: unknown image tower; known: efficientnet-lite0, clip"):
         open_image_backbone("magic")
 
 

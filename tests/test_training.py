@@ -22,6 +22,7 @@ from torch import Tensor
 
 from symile_m3 import checkpoints, runlog
 from symile_m3 import run as running
+from symile_m3.assembly import new_model, new_tokeniser
 from symile_m3.batches import Batch, open_loader, training_inputs
 from symile_m3.checkpoints import BEST, about_weights, load_weights
 from symile_m3.errors import DamagedSampleError, ShardError, TrainingError, UsageError
@@ -32,7 +33,7 @@ from symile_m3.processes import open_place
 from symile_m3.progress import NoProgress
 from symile_m3.recipe import TrainConfig, learning_rate
 from symile_m3.shards import DatasetReader, ShardReader, missing_mask
-from symile_m3.train import new_model, new_run, new_tokeniser, train
+from symile_m3.train import new_run, train
 
 SMALL = TrainConfig(
     features=FeatureConfig(image_views=2, audio_steps=4),

