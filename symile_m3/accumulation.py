@@ -8,7 +8,7 @@ Suffixes: B rows of this process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -56,7 +56,9 @@ def part_of(inputs: Inputs, start: int, stop: int) -> Inputs:
             )
         if isinstance(value, Tokens):
             return replace(value, ids_BT=value.ids_BT[start:stop], mask_BT=value.mask_BT[start:stop])
-        return {name: cut(one) for name, one in value.items()} if isinstance(value, dict) else value
+        if isinstance(value, tuple):
+            return tuple(cut(one) for one in value)
+        return {name: cut(one) for name, one in value.items()} if isinstance(value, Mapping) else value
 
     return replace(inputs, **{item.name: cut(getattr(inputs, item.name)) for item in fields(inputs)})
 
@@ -76,7 +78,9 @@ def moved(inputs: Inputs, device: torch.device) -> Inputs:
             return value.to(device, non_blocking=True)
         if isinstance(value, TokenisedTexts | Tokens):
             return replace(value, **{item.name: move(getattr(value, item.name)) for item in fields(value)})
-        return {name: move(one) for name, one in value.items()} if isinstance(value, dict) else value
+        if isinstance(value, tuple):
+            return tuple(move(one) for one in value)
+        return {name: move(one) for name, one in value.items()} if isinstance(value, Mapping) else value
 
     if device.type == "cpu":
         return inputs

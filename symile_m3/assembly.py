@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
+from torch import Tensor, nn
 
 from symile_m3.features import Dataset, Features
 from symile_m3.model import Model
 from symile_m3.objectives import Objective
 from symile_m3.recipe import TrainConfig
 from symile_m3.seeds import philox_key
-from symile_m3.towers.audio import AudioHead
+from symile_m3.towers.audio import AudioHead, ScratchAudioTower
+from symile_m3.towers.head import Head, linear_head
 from symile_m3.towers.image import ImageHead
-from symile_m3.towers.text import Tokeniser
+from symile_m3.towers.text import TextTower, Tokeniser
 from symile_m3.towers.tokens import TextTokeniser
-from symile_m3.towers.tower import open_backbone, open_tokeniser
+from symile_m3.towers.tower import BackboneTower, open_backbone, open_tokeniser
 from symile_m3.towers.weights import find_weights
 
 
@@ -45,23 +49,88 @@ def new_model(dataset: Dataset, features: Features, objective: Objective, config
     Raises:
         SymileM3Error: the weights of a pretrained tower are not to be had, or do not fit.
     """
-    specs = (config.features.image_tower, config.features.audio_tower, config.model.text_tower)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(philox_key(config.seed, "init") % 2**63)
-        found = {spec.modality: (open_backbone(spec), spec.trained) for spec in specs}
         return Model(
-            config.model,
+            new_towers(dataset, features, config),
             objective,
-            image_features=features.image_NVF.shape[2],
-            audio_features=features.clip_NF.shape[1] if features.clip_mask_NT is None else None,
-            text_rows=0 if found["text"][0] is not None else _word_tokeniser(dataset, config).rows,
-            backbones={modality: tower for modality, tower in found.items() if tower[0] is not None},
+            dim=config.model.dim,
+            log_scale=config.model.symile_log_scale if objective.name == "symile" else None,
         )
 
 
-def standardise(model: Model, dataset: Dataset, features: Features) -> None:
-    """Fit the heads' standardisation to the training media."""
-    if isinstance(model.image, ImageHead):
-        model.image.standardise_by(features.image_NVF[dataset.images.of_split("train"), 0].float())
-    if isinstance(model.audio, AudioHead):
-        model.audio.standardise_by(features.clip_NF[dataset.clips.of_split("train")].float())
+def new_towers(dataset: Dataset, features: Features, config: TrainConfig) -> dict[str, nn.Module]:
+    """The towers of a recipe, with weights drawn by torch's generator; they learn what stands for a missing modality
+    where training hides it.
+
+    Raises:
+        SymileM3Error: the weights of a pretrained tower are not to be had, or do not fit.
+    """
+    model = config.model
+    indicators = {modality: model.indicator if p else 0 for modality, p in config.missing.items()}
+
+    def image_head(width: int, noise: float) -> ImageHead:
+        return ImageHead(
+            width,
+            model.image_hidden,
+            model.dim,
+            dropout=model.image_dropout,
+            noise=noise,
+            indicator=indicators["image"],
+        )
+
+    def audio_head(width: int, noise: float) -> AudioHead:
+        return AudioHead(width, model.audio_hidden, model.dim, noise=noise, indicator=indicators["audio"])
+
+    image, audio, text = config.features.image_tower, config.features.audio_tower, model.text_tower
+    backbones = {spec.modality: open_backbone(spec) for spec in (image, audio, text)}
+    towers: dict[str, nn.Module] = {}
+    # Noise is meant for standardised features, so none where the backbone is trained.
+    if backbones["image"] is not None:
+        net = backbones["image"]
+        towers["image"] = BackboneTower(net, image_head(net.width, 0.0), trained=image.trained)
+    else:
+        towers["image"] = image_head(features.image_NVF.shape[2], model.image_noise)
+    if backbones["audio"] is not None:
+        net = backbones["audio"]
+        towers["audio"] = BackboneTower(net, audio_head(net.width, 0.0), trained=audio.trained)
+    elif features.clip_mask_NT is not None:
+        towers["audio"] = ScratchAudioTower(model.audio_hidden, model.dim, indicator=indicators["audio"])
+    else:
+        towers["audio"] = audio_head(features.clip_NF.shape[1], model.audio_noise)
+    if backbones["text"] is not None:
+        net = backbones["text"]
+        # A text tower that has a token of its own for a missing text needs no other sign.
+        own = text.trained and hasattr(net, "missing_id")
+        head = linear_head(net.width, model.dim, indicator=0 if own else indicators["text"])
+        towers["text"] = BackboneTower(net, head, trained=text.trained)
+    else:
+        rows = _word_tokeniser(dataset, config).rows
+        towers["text"] = TextTower(rows, model.dim, learns_missing=bool(indicators["text"]))
+    return towers
+
+
+def fit_heads(model: Model, dataset: Dataset, features: Features, *, standardise: bool) -> None:
+    """Give the heads on frozen features mean and deviation of the training media; the mean stands for missing ones."""
+    for modality, media, found in (
+        ("image", dataset.images, features.image_NVF),
+        ("audio", dataset.clips, features.clip_NF),
+    ):
+        head = model.towers[modality]
+        if isinstance(head, Head):
+            parts = torch.split(media.of_split("train"), 4096)
+            mean_F, std_F = _moments(found[part, 0] if modality == "image" else found[part] for part in parts)
+            if standardise:
+                head.standardise_by(mean_F, std_F)
+            head.stand_in(mean_F)
+
+
+def _moments(parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """(F,) mean and deviation over all rows of (N, F) parts."""
+    count, total, squares = 0, torch.zeros(()), torch.zeros(())
+    for part in parts:
+        rows_NF = part.double()
+        count, total, squares = count + len(rows_NF), total + rows_NF.sum(0), squares + rows_NF.square().sum(0)
+    mean_F = total / count
+    variance_F = (squares - count * mean_F.square()).clamp_min(0) / max(1, count - 1)
+    return mean_F.float(), variance_F.sqrt().float()

@@ -152,11 +152,11 @@ def training_inputs(
     rows = len(batch.keys)
     drawn = torch.randint(features.image_NVF.shape[1], (world * rows,), generator=generator)
     views = drawn[rank * rows : (rank + 1) * rows]
-    mask = features.clip_mask_NT
     return Inputs(
-        image_BF=features.image_NVF[batch.image_rows, views].float(),
-        audio=features.clip_NF[batch.clip_rows].float(),
-        audio_mask_BT=None if mask is None else mask[batch.clip_rows],
-        text=batch.texts,
+        given={
+            "image": features.image_inputs(batch.image_rows, views),
+            "audio": features.clip_inputs(batch.clip_rows),
+            "text": (batch.texts,),
+        },
         missing=batch.missing or None,
     )

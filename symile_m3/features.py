@@ -135,6 +135,15 @@ class Features:
     clip_NF: Tensor
     clip_mask_NT: Tensor | None
 
+    def image_inputs(self, rows: Tensor, views: Tensor | int = 0) -> tuple[Tensor]:
+        """What the image tower takes for some images, by default of the images as they are."""
+        return (self.image_NVF[rows, views].float(),)
+
+    def clip_inputs(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """What the audio tower takes for some clips."""
+        clips = self.clip_NF[rows].float()
+        return (clips,) if self.clip_mask_NT is None else (clips, self.clip_mask_NT[rows])
+
 
 class _WholeReader(DatasetReader):
     """A reader that refuses samples known to be damaged, whichever of their members is asked for."""

@@ -21,7 +21,7 @@ from symile_m3.ranking import Representations, first_right
 from symile_m3.repstore import Replaced
 from symile_m3.retrieval import QUERY
 from symile_m3.shards import missing_mask
-from symile_m3.standins import LEARNED, MEAN, PAIR, learned_embeddings, mean_representations
+from symile_m3.standins import LEARNED, MEAN, PAIR, learned_representations, mean_representations
 from symile_m3.towers.tokens import TextTokeniser
 
 
@@ -102,7 +102,7 @@ def measure(
     standins: Mapping[str, Tensor] = {}
     if needed:
         if needed & set(learned):
-            standins = learned_embeddings(model, questions)
+            standins = learned_representations(model, questions)
         others = sorted(needed - set(learned))
         if others:
             means = mean_representations(model, questions, tokeniser, others, on_bad_sample=on_bad_sample)

@@ -1,4 +1,4 @@
-"""The model: three towers that map to one space, a learned scale, and what stands for a missing modality.
+"""The model: a tower for each modality, all of which map to one space, and a learned scale.
 
 Suffixes: B batch, D dimensions.
 """
@@ -11,23 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from symile_m3.objectives import Objective
-from symile_m3.towers.audio import AudioHead, ScratchAudioTower
-from symile_m3.towers.image import ImageHead
+from symile_m3.objectives import Objective, get_objective
 from symile_m3.towers.spec import TowerSpec, parse_tower
-from symile_m3.towers.text import TextTower, TokenisedTexts
-from symile_m3.towers.tokens import Tokens
-from symile_m3.towers.tower import BackboneTower, text_head
 
 MODALITIES = ("image", "audio", "text")
+"""Of a triple, in this order."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
-    """What shapes the model.
+    """What shapes the towers of a triple.
 
     Attributes:
         text: spec of the text tower; see `symile_m3.towers.spec`.
@@ -39,6 +34,8 @@ class ModelConfig:
         text_ngrams: whether known words share n-grams, beside a row of their own; unknown ones always have.
         standardise: whether the heads take frozen features with mean 0 and deviation 1 over the training media.
         symile_log_scale: logarithm of Symile's scale at the beginning.
+        indicator: numbers that say whether an image or a clip is missing, joined to the features that its head takes;
+            learned by a model that is trained with missing ones.
     """
 
     text: str = "ngram"
@@ -52,12 +49,14 @@ class ModelConfig:
     text_ngrams: bool = False
     standardise: bool = True
     symile_log_scale: float = -4.0
+    indicator: int = 16
 
     def __post_init__(self) -> None:
         parse_tower("text", self.text)
-        for name, least in (("dim", 1), ("image_hidden", 0), ("audio_hidden", 0), ("text_buckets", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        least = {"dim": 1, "image_hidden": 0, "audio_hidden": 0, "text_buckets": 1, "indicator": 1}
+        for name, number in least.items():
+            if getattr(self, name) < number:
+                raise ValueError(f"{name} must be at least {number}, not {getattr(self, name)}")
         if not -20 <= self.symile_log_scale <= 0:
             raise ValueError("symile_log_scale must be from -20 to 0")
         if not 0 <= self.image_dropout < 1 or min(self.image_noise, self.audio_noise) < 0:
@@ -71,124 +70,91 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inputs:
-    """What the towers take for B samples; a modality not asked for may be None.
+    """What the towers take for B samples.
 
     Attributes:
-        image_BF: image features, or (B, 3, H, W) pixels for a backbone that is trained.
-        audio: (B, F) audio features, or (B, M, T) log-mels for a net that is trained.
-        audio_mask_BT: valid frames of the log-mels.
-        text: tokenised texts.
+        given: modality -> the arguments of its tower, B rows each. Of a triple: (features (B, F),) or (pixels
+            (B, 3, H, W),) of the image, (features (B, F),) or (log-mels (B, M, T), valid frames (B, T)) of the
+            audio, and (tokenised texts,) of the text. A modality that is not asked for may be left out.
         missing: modality -> (B,) True where the sample lacks it.
     """
 
-    image_BF: Tensor | None = None
-    audio: Tensor | None = None
-    audio_mask_BT: Tensor | None = None
-    text: TokenisedTexts | Tokens | None = None
+    given: Mapping[str, tuple[Any, ...]]
     missing: Mapping[str, Tensor] | None = None
+
+    def __len__(self) -> int:
+        """B."""
+        return len(next(iter(self.given.values()))[0])
 
 
 class Model(nn.Module):
-    """Towers for image, audio and text.
+    """A tower for each modality, any number of them from two on.
+
+    A tower takes the arguments that `Inputs.given` has for it and returns representations (B, D), best LayerNormed. One
+    that knows what stands for a missing sample says so by an attribute `learns_missing` that is True and takes the mask
+    (B,) of what is missing as the keyword `missing`.
 
     Args:
-        config: sizes and regularisation.
-        objective: decides where the learned scale starts and ends.
-        image_features, audio_features: F of the frozen features; `audio_features` None trains the audio
-            net itself, from log-mels.
-        text_rows: rows of the text table, as the tokeniser counts them; of no account with a pretrained text tower.
-        backbones: modality -> a backbone that is part of the model, with its `width`, and whether it is trained.
+        towers: modality -> tower.
+        objective: decides where the learned scale starts and ends; its name will do.
+        dim: D.
+        log_scale: logarithm of the scale at the beginning, in place of the objective's.
     """
 
     def __init__(
         self,
-        config: ModelConfig,
-        objective: Objective,
+        towers: Mapping[str, nn.Module],
+        objective: Objective | str,
         *,
-        image_features: int,
-        audio_features: int | None,
-        text_rows: int,
-        backbones: Mapping[str, tuple[Any, bool]] | None = None,
+        dim: int,
+        log_scale: float | None = None,
     ) -> None:
         super().__init__()
-        backbones = backbones or {}
-
-        def tower(modality: str, head: nn.Module) -> BackboneTower:
-            backbone, trained = backbones[modality]
-            return BackboneTower(backbone, head, trained=trained)
-
-        def image_head(width: int) -> ImageHead:
-            noise = 0.0 if "image" in backbones else config.image_noise  # meant for standardised features
-            return ImageHead(width, config.image_hidden, config.dim, dropout=config.image_dropout, noise=noise)
-
-        self.image: ImageHead | BackboneTower
-        self.audio: AudioHead | ScratchAudioTower | BackboneTower
-        self.text: TextTower | BackboneTower
-        if "image" in backbones:
-            self.image = tower("image", image_head(backbones["image"][0].width))
-        else:
-            self.image = image_head(image_features)
-        if "audio" in backbones:
-            width = backbones["audio"][0].width
-            self.audio = tower("audio", AudioHead(width, config.audio_hidden, config.dim, noise=0.0))
-        elif audio_features is None:
-            self.audio = ScratchAudioTower(config.audio_hidden, config.dim)
-        else:
-            self.audio = AudioHead(audio_features, config.audio_hidden, config.dim, noise=config.audio_noise)
-        if "text" in backbones:
-            self.text = tower("text", text_head(backbones["text"][0].width, config.dim))
-        else:
-            self.text = TextTower(text_rows, config.dim)
-        log_scale = config.symile_log_scale if objective.name == "symile" else objective.init_log_scale
-        self.log_scale = nn.Parameter(torch.tensor(log_scale))
+        if len(towers) < 2:
+            raise ValueError(f"{len(towers)} towers: contrast needs at least two modalities")
+        if isinstance(objective, str):
+            objective = get_objective(objective)
+        self.towers = nn.ModuleDict(towers)
+        self.log_scale = nn.Parameter(torch.tensor(objective.init_log_scale if log_scale is None else log_scale))
         self.max_log_scale = objective.max_log_scale
-        self.missing = nn.ParameterDict({name: torch.randn(config.dim) for name in MODALITIES})
-        self.dim = config.dim
-
-    def encode(self, modality: str, inputs: Inputs) -> Tensor:
-        """(B, D) representations of one modality, missing ones replaced by the learned embedding."""
-        if modality == "image":
-            assert inputs.image_BF is not None
-            rep_BD = self.image(inputs.image_BF)
-        elif modality == "audio":
-            assert inputs.audio is not None
-            rep_BD = (
-                self.audio(inputs.audio, inputs.audio_mask_BT)
-                if inputs.audio_mask_BT is not None
-                else self.audio(inputs.audio)
-            )
-        else:
-            assert inputs.text is not None
-            if self.own_missing_text and inputs.missing is not None and "text" in inputs.missing:
-                own_BD: Tensor = self.text(inputs.text, inputs.missing["text"])
-                return own_BD
-            rep_BD = self.text(inputs.text)
-        if inputs.missing is not None and modality in inputs.missing:
-            mask_B1 = inputs.missing[modality][:, None]
-            rep_BD = torch.where(mask_B1, self.missing_embedding(modality), rep_BD)
-        result: Tensor = rep_BD
-        return result
+        self.dim = dim
 
     @property
-    def own_missing_text(self) -> bool:
-        """Whether the text tower has a token of its own for a missing text, in place of the learned embedding."""
-        return isinstance(self.text, BackboneTower) and hasattr(self.text.backbone, "missing_id")
+    def modalities(self) -> tuple[str, ...]:
+        """Their names, in the order of the representations."""
+        return tuple(self.towers)
+
+    def encode(self, modality: str, inputs: Inputs) -> Tensor:
+        """(B, D) representations of one modality.
+
+        Raises:
+            ValueError: something is missing, and the tower has not learned what stands for it.
+        """
+        tower, given = self.towers[modality], inputs.given[modality]
+        rep_BD: Tensor
+        if inputs.missing is None or modality not in inputs.missing:
+            rep_BD = tower(*given)
+        elif learns_missing(tower):
+            rep_BD = tower(*given, missing=inputs.missing[modality])
+        else:
+            raise ValueError(f"{modality}: this model was not trained with missing ones, so nothing stands for them")
+        return rep_BD
 
     def trained_nets(self) -> list[nn.Module]:
         """The backbones that the objective trains, which want a rate of their own."""
-        scratch = [self.audio.net] if isinstance(self.audio, ScratchAudioTower) else []
-        towers = (self.image, self.audio, self.text)
-        return [*scratch, *(tower.backbone for tower in towers if isinstance(tower, BackboneTower) and tower.trained)]
-
-    def missing_embedding(self, modality: str) -> Tensor:
-        """(D,) what stands for the modality where it is missing, LayerNormed like a representation."""
-        return F.layer_norm(self.missing[modality], (self.dim,))
+        nets = (getattr(tower, "trained_net", None) for tower in self.towers.values())
+        return [net for net in nets if isinstance(net, nn.Module)]
 
     def forward(self, inputs: Inputs) -> list[Tensor]:
-        """(B, D) representations of image, audio and text."""
-        return [self.encode(modality, inputs) for modality in MODALITIES]
+        """(B, D) representations of each modality."""
+        return [self.encode(modality, inputs) for modality in self.towers]
 
     @torch.no_grad()
     def clamp_scale(self) -> None:
         """Keep the learned scale within the objective's bound."""
         self.log_scale.clamp_(-math.inf, self.max_log_scale)
+
+
+def learns_missing(tower: nn.Module) -> bool:
+    """Whether a tower has learned what stands for a missing sample."""
+    return bool(getattr(tower, "learns_missing", False))

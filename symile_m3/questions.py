@@ -107,18 +107,17 @@ class Questions:
     def image_inputs(self) -> Iterator[Inputs]:
         """The candidate images as they are, without augmented views, some at a time."""
         for rows in torch.split(self.image_rows_N, _BATCH):
-            yield Inputs(image_BF=self.features.image_NVF[rows, 0].float())
+            yield Inputs(given={"image": self.features.image_inputs(rows)})
 
     def clip_inputs(self) -> Iterator[Inputs]:
         """The candidate clips, some at a time."""
-        mask = self.features.clip_mask_NT
         for rows in torch.split(self.clip_rows_N, _BATCH):
-            yield Inputs(audio=self.features.clip_NF[rows].float(), audio_mask_BT=None if mask is None else mask[rows])
+            yield Inputs(given={"audio": self.features.clip_inputs(rows)})
 
     def text_inputs(self) -> Iterator[Inputs]:
         """The texts of all samples, which are the candidates too, some at a time."""
         for batch in self.batches:
-            yield Inputs(text=batch.texts)
+            yield Inputs(given={"text": (batch.texts,)})
 
     @torch.inference_mode()
     def encode(self, model: Model) -> Encoded:

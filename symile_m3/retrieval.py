@@ -72,20 +72,14 @@ class Retrieval:
         """The queries' inputs with (Q,) masks of what is missing from them."""
         start = 0
         for inputs in self.batches:
-            assert inputs.audio is not None
-            stop = start + len(inputs.audio)
+            stop = start + len(inputs)
             yield replace(inputs, missing={name: mask[start:stop] for name, mask in missing.items()})
             start = stop
 
 
 def query_inputs(batch: Batch, features: Features) -> Inputs:
     """The towers' inputs for the (audio, text) of a batch."""
-    mask = features.clip_mask_NT
-    return Inputs(
-        audio=features.clip_NF[batch.clip_rows].float(),
-        audio_mask_BT=None if mask is None else mask[batch.clip_rows],
-        text=batch.texts,
-    )
+    return Inputs(given={"audio": features.clip_inputs(batch.clip_rows), "text": (batch.texts,)})
 
 
 @torch.inference_mode()
@@ -102,13 +96,13 @@ def retrieve(
 
     Args:
         missing: modality -> (Q,) True where a query lacks it.
-        fill: modality -> (D,) representation put in its place; by default the model's learned embedding.
+        fill: modality -> (D,) representation put in its place; by default what the model has learned for it.
 
     Returns:
         k -> (Q,) bool.
     """
     model.eval()
-    candidates_ND = model.encode("image", Inputs(image_BF=task.image_NF))
+    candidates_ND = model.encode("image", Inputs(given={"image": (task.image_NF,)}))
     deepest = min(max(ks), len(candidates_ND))
     found = []
     queries = task.batches if missing is None else task.masked(missing)

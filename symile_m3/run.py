@@ -9,29 +9,26 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from symile_m3.accumulation import Towers, add_gradients, moved, part_of, parts_of
-from symile_m3.batches import Batch, open_loader, training_inputs
+from symile_m3.batches import Batch
 from symile_m3.checkpoints import BEST, LAST, load_last, save_last, save_weights
 from symile_m3.errors import TrainingError
-from symile_m3.features import Dataset, Features
-from symile_m3.model import MODALITIES, Model
+from symile_m3.model import Inputs, Model
 from symile_m3.objectives import Objective, total_correlation_bound
 from symile_m3.processes import Place
 from symile_m3.progress import Progress
-from symile_m3.recipe import RunOptions, TrainConfig, learning_rate, missing_probabilities
-from symile_m3.retrieval import QUERY, Retrieval, retrieve
+from symile_m3.recipe import RunOptions, TrainConfig, learning_rate
 from symile_m3.rundir import RunSummary
 from symile_m3.runlog import open_logs, write_metrics
 from symile_m3.seeds import philox_key
-from symile_m3.shards import Loader, missing_mask, write_text
-from symile_m3.towers.tokens import TextTokeniser
+from symile_m3.shards import Loader, write_text
 
 _SAVE_EVERY_S = 600.0  # beside the saves at evaluations
 
@@ -55,10 +52,35 @@ def _held_back() -> Iterator[None]:
         signal.raise_signal(caught_number)
 
 
+class Task(Protocol):
+    """What a run trains on and is validated by."""
+
+    def to(self, device: torch.device) -> None:
+        """Validate on a device."""
+        ...
+
+    def loader(self, *, rank: int, world: int) -> Loader[Any]:
+        """Shuffled training batches, of each this process's share; a batch has the `keys` of its samples."""
+        ...
+
+    def inputs(self, batch: Any, generator: torch.Generator, *, rank: int, world: int) -> Inputs:
+        """What the towers take for a batch."""
+        ...
+
+    def groups(self, model: Model) -> list[dict[str, Any]]:
+        """Groups of parameters, each with `params`, its `peak` learning rate and `weight_decay`."""
+        ...
+
+    def validate(self, model: Model, objective: Objective) -> dict[str, float]:
+        """Figures of the validation samples, with `val_top1`, by which the best weights are chosen."""
+        ...
+
+
 class Run:
     """One objective being trained.
 
     Args:
+        task: what it trains on and is validated by.
         model: with its initial weights.
         directory: where its files go.
 
@@ -71,19 +93,17 @@ class Run:
 
     def __init__(
         self,
-        dataset: Dataset,
-        features: Features,
+        task: Task,
         objective: Objective,
         config: TrainConfig,
         model: Model,
-        tokeniser: TextTokeniser,
         directory: Path,
         place: Place,
         *,
         options: RunOptions,
         on_bad_sample: str = "stop",
     ) -> None:
-        self.features = features
+        self.task = task
         self.objective = objective
         self.config = config
         self.model = model
@@ -91,33 +111,13 @@ class Run:
         self.place = place
         self.options = options
         self.on_bad_sample = on_bad_sample
-        self.loader: Loader[Batch] = open_loader(
-            dataset,
-            "train",
-            tokeniser=tokeniser,
-            batch_size=config.batch_size // place.world,
-            seed=config.seed,
-            training=True,
-            redraw=config.redraw,
-            missing_p=config.missing_p,
-            on_bad_sample=on_bad_sample,
-            rank=place.rank,
-            world=place.world,
-        )
-        optimizer = torch.optim.AdamW(self._groups(), betas=(0.9, config.beta2), fused=True)
+        self.loader = task.loader(rank=place.rank, world=place.world)
+        optimizer = torch.optim.AdamW(task.groups(model), betas=(0.9, config.beta2), fused=True)
         towers = Towers(self.model)
         if self.options.compile:
             towers.compile()
         self.towers, self.optimizer = self.place.set_up(towers, optimizer)
-        self.validation = Retrieval.of_split(dataset, features, "val", tokeniser, on_bad_sample)
-        self.hidden = {
-            modality: torch.from_numpy(missing_mask(self.validation.keys, modality, p, config.seed))
-            for modality, p in missing_probabilities(config.missing_p).items()
-            if p and modality in QUERY
-        }
-        if self.place.device.type != "cpu":
-            self.validation = _moved_task(self.validation, self.place.device)
-            self.hidden = {name: mask.to(self.place.device) for name, mask in self.hidden.items()}
+        task.to(self.place.device)
         self.id = ""
         self.step = 0
         self.seconds = 0.0
@@ -127,20 +127,6 @@ class Run:
         self.losses: list[float] = []  # of the steps since the last evaluation
         self.position = self.loader.state_dict()  # behind the batch of the last step; the loader reads ahead
         self.saved_step = 0
-
-    def _groups(self) -> list[dict[str, Any]]:
-        config, model = self.config, self.model
-        net = [parameter for part in model.trained_nets() for parameter in part.parameters() if parameter.requires_grad]
-        nets = {id(parameter) for parameter in net}
-        image = [parameter for parameter in model.image.parameters() if id(parameter) not in nets]
-        own = {id(parameter) for parameter in [*image, *net, model.log_scale]}
-        rest = [parameter for parameter in model.parameters() if id(parameter) not in own and parameter.requires_grad]
-        return [
-            {"params": image, "peak": config.image_lr, "weight_decay": config.image_weight_decay},
-            {"params": rest, "peak": config.lr, "weight_decay": config.weight_decay},
-            {"params": [model.log_scale], "peak": config.lr, "weight_decay": 0.0},
-            *([{"params": net, "peak": config.net_lr, "weight_decay": config.weight_decay}] if net else []),
-        ]
 
     def train(self, progress: Progress) -> RunSummary:
         """Take the remaining steps; saves at every evaluation, every ten minutes, and when interrupted."""
@@ -246,7 +232,7 @@ class Run:
         self.model.train()
         with self._timed("preparing samples"):
             rows = len(batch.keys)
-            inputs = training_inputs(batch, self.features, random, rank=place.rank, world=place.world)
+            inputs = self.task.inputs(batch, random, rank=place.rank, world=place.world)
             if place.world > 1 and self.on_bad_sample == "skip":
                 rows = place.fewest(rows)
                 inputs = part_of(inputs, 0, rows)
@@ -256,7 +242,7 @@ class Run:
             if missing:
                 observed = [
                     ~missing[name].to(place.device) if name in missing else torch.ones(rows, dtype=torch.bool)
-                    for name in MODALITIES
+                    for name in self.model.modalities
                 ]
                 observed = [mask.to(place.device) for mask in observed]
 
@@ -302,11 +288,7 @@ class Run:
         loss = sum(self.losses) / len(self.losses)
         record = {"step": self.step, "loss": loss, "log_scale": self.model.log_scale.item()}
         if self.place.first:
-            hits = retrieve(self.model, self.objective, self.validation, (1,))
-            record["val_top1"] = float(hits[1].float().mean())
-            if self.hidden:
-                hits = retrieve(self.model, self.objective, self.validation, (1,), missing=self.hidden)
-                record["val_top1_missing"] = float(hits[1].float().mean())
+            record |= self.task.validate(self.model, self.objective)
         record["samples_per_s"] = samples_per_s
         if self.bounds_total_correlation:
             record["bound_nats"] = total_correlation_bound(loss, self.config.batch_size)
@@ -371,14 +353,3 @@ class Run:
         self.metrics, self.losses = state["metrics"], state["losses"]
         self.saved_step = self.step
         return self.step
-
-
-def _moved_task(task: Retrieval, device: torch.device) -> Retrieval:
-    """The validation queries and candidates on a device."""
-    return replace(
-        task,
-        batches=tuple(moved(inputs, device) for inputs in task.batches),
-        image_NF=task.image_NF.to(device),
-        candidate_class_ids=task.candidate_class_ids.to(device),
-        class_ids=task.class_ids.to(device),
-    )

@@ -1,4 +1,4 @@
-"""What stands for a modality that a query lacks: a learned embedding, or the mean over the training samples.
+"""What stands for a modality that a query lacks: what was learned for it, or the mean over the training samples.
 
 Suffix: D dimensions.
 """
@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 
 from symile_m3.batches import open_loader
-from symile_m3.model import Inputs, Model
+from symile_m3.model import Inputs, Model, learns_missing
 from symile_m3.questions import Questions
-from symile_m3.towers.tokens import TextTokeniser, Tokens
+from symile_m3.towers.tokens import TextTokeniser
 
-LEARNED, MEAN = "learned embedding", "mean training representation"
+LEARNED, MEAN = "what was learned for it", "mean training representation"
 PAIR = "nothing; its score is the cosine of the pair"
 
 
 @torch.inference_mode()
-def learned_embeddings(model: Model, questions: Questions) -> dict[str, Tensor]:
-    """Modality -> (D,) what a model trained with missing modalities has learned for each of them."""
+def learned_representations(model: Model, questions: Questions) -> dict[str, Tensor]:
+    """Modality -> (D,) representation of a missing one, for those that the model was trained without at times."""
     model.eval()
     found = {}
     for modality, parts in (
@@ -30,16 +30,12 @@ def learned_embeddings(model: Model, questions: Questions) -> dict[str, Tensor]:
         ("audio", questions.clip_inputs()),
         ("text", questions.text_inputs()),
     ):
+        if not learns_missing(model.towers[modality]):
+            continue
         inputs = next(iter(parts))
-        found[modality] = model.encode(modality, replace(inputs, missing={modality: _all(inputs)}))[0]
+        every = torch.ones(len(inputs), dtype=torch.bool)
+        found[modality] = model.encode(modality, replace(inputs, missing={modality: every}))[0]
     return found
-
-
-def _all(inputs: Inputs) -> Tensor:
-    given = inputs.image_BF if inputs.image_BF is not None else inputs.audio
-    if given is None and inputs.text is not None:
-        given = inputs.text.ids_BT if isinstance(inputs.text, Tokens) else inputs.text.starts
-    return torch.ones(0 if given is None else len(given), dtype=torch.bool)
 
 
 @torch.inference_mode()
@@ -68,16 +64,13 @@ def mean_representations(
         uses["image"] += torch.bincount(batch.image_rows, minlength=len(uses["image"]))
         uses["audio"] += torch.bincount(batch.clip_rows, minlength=len(uses["audio"]))
         if "text" in totals:
-            totals["text"] += model.encode("text", Inputs(text=batch.texts)).sum(dim=0, dtype=torch.float64)
+            totals["text"] += model.encode("text", Inputs(given={"text": (batch.texts,)})).sum(
+                dim=0, dtype=torch.float64
+            )
         count += len(batch.keys)
     for modality in set(totals) - {"text"}:  # each distinct image and clip once, as often as it is used
         for rows in torch.split(uses[modality].nonzero()[:, 0], 500):
-            if modality == "image":
-                inputs = Inputs(image_BF=features.image_NVF[rows, 0].float())
-            else:
-                mask = features.clip_mask_NT
-                inputs = Inputs(
-                    audio=features.clip_NF[rows].float(), audio_mask_BT=None if mask is None else mask[rows]
-                )
+            given = features.image_inputs(rows) if modality == "image" else features.clip_inputs(rows)
+            inputs = Inputs(given={modality: given})
             totals[modality] += uses[modality][rows].double() @ model.encode(modality, inputs).double()
     return {modality: (total_D / count).float() for modality, total_D in totals.items()}

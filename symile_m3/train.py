@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from symile_m3.assembly import new_model, new_tokeniser, pretrained_weights, standardise
+from symile_m3.assembly import fit_heads, new_model, new_tokeniser, pretrained_weights
 from symile_m3.checkpoints import STATE
 from symile_m3.errors import NotBuiltError, TrainingError, UsageError
 from symile_m3.features import Dataset, Features, feature_key, load_features, open_dataset
@@ -18,6 +18,7 @@ from symile_m3.recipe import RunOptions, TrainConfig
 from symile_m3.run import Run
 from symile_m3.rundir import RunSummary, check_run, note_session, read_summary
 from symile_m3.runlog import check_logs
+from symile_m3.triples import TripleTask
 
 __all__ = ["RunSummary", "check_shares", "new_run", "train"]
 
@@ -156,15 +157,13 @@ def new_run(
 ) -> Run:
     """A run with a new model; `Run.restore` goes on with what is in the directory."""
     model = new_model(dataset, features, objective, config)
-    if config.model.standardise:
-        standardise(model, dataset, features)
+    fit_heads(model, dataset, features, standardise=config.model.standardise)
+    tokeniser = new_tokeniser(dataset, config)
     return Run(
-        dataset,
-        features,
+        TripleTask(dataset, features, config, tokeniser, on_bad_sample=on_bad_sample),
         objective,
         config,
         model,
-        new_tokeniser(dataset, config),
         directory,
         place,
         options=options or RunOptions(),

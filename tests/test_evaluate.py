@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from random_model import standin
 from torch import Tensor
 
 from symile_m3.assembly import new_model, new_tokeniser
@@ -155,12 +156,13 @@ def reps_of(model: Model, dataset: Dataset, features: Features, split: str, conf
     reader = dataset.readers[split]
     records = [decode_json(reader.read(i)["json"]) for i in range(len(reader))]
     rows = [dataset.clips.row_of[record["clip_id"]] for record in records]
-    images = features.image_NVF[dataset.candidates(split), 0].float()
-    return {
-        "image": model.encode("image", Inputs(image_BF=images)).double(),
-        "audio": model.encode("audio", Inputs(audio=features.clip_NF[rows].float())).double(),
-        "text": model.encode("text", Inputs(text=tokeniser(["_".join(r["words"]) for r in records]))).double(),
+    texts = tokeniser(["_".join(record["words"]) for record in records])
+    given = {
+        "image": features.image_inputs(dataset.candidates(split)),
+        "audio": features.clip_inputs(torch.tensor(rows)),
+        "text": (texts,),
     }
+    return {modality: model.encode(modality, Inputs(given=given)).double() for modality in given}
 
 
 def by_pattern(hits: Tensor, no_audio: Tensor, no_text: Tensor) -> dict[str, float]:
@@ -203,13 +205,13 @@ def test_a_model_trained_with_missingness_uses_what_it_learned(
     assert report["results"]["symile"]["trained_with_missing_p"] == 0.4
     assert list(report["results"]) == ["symile"]
     missing = report["missing"]["symile"]
-    assert missing["fill"] == "learned embedding"
+    assert missing["fill"] == "what was learned for it"
     model = loaded(tmp_path, "symile", config, dataset, features)
     query = reps_of(model, dataset, features, "test", config)
     task = Retrieval.of_split(dataset, features, "test", new_tokeniser(dataset, config))
     masks = {name: torch.from_numpy(missing_mask(task.keys, name, 0.5, 0)) for name in ("audio", "text")}
     for name, mask in masks.items():
-        query[name][mask] = model.missing_embedding(name).detach().double()
+        query[name][mask] = standin(model, name).double()
     best = (query["audio"] * query["text"] @ query["image"].T).argmax(dim=1)
     expected = by_pattern(task.candidate_class_ids[best] == task.class_ids, masks["audio"], masks["text"])
     assert {pattern: missing[pattern] for pattern in expected} == pytest.approx(expected)

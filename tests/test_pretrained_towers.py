@@ -17,9 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from symile_m3.errors import TrainingError, UsageError
-from symile_m3.model import Inputs, Model, ModelConfig
-from symile_m3.objectives import get_objective
+from symile_m3.model import Inputs, Model
 from symile_m3.towers.clip import ClipImages, ClipText, ClipTokeniser, StoredPixels, TrainedClipVision
+from symile_m3.towers.head import linear_head
 from symile_m3.towers.spec import parse_tower
 from symile_m3.towers.tower import BackboneTower, open_backbone
 from symile_m3.towers.whisper import StoredMels, TrainedWhisper, WhisperClips
@@ -279,26 +279,22 @@ def test_of_xlmr_the_embeddings_and_the_first_layer_are_there_and_trained(xlmr_f
 
 def test_a_missing_text_has_a_token_of_its_own(xlmr_folder: Path) -> None:
     spec = parse_tower("text", f"xlmr:{xlmr_folder}")
-    model = Model(
-        ModelConfig(dim=8, text=spec.text),
-        get_objective("symile"),
-        image_features=4,
-        audio_features=4,
-        text_rows=0,
-        backbones={"text": (open_backbone(spec), True)},
-    ).eval()
+    tower = BackboneTower(open_backbone(spec), linear_head(16, 8), trained=True)
+    model = Model({"image": torch.nn.Linear(4, 8), "text": tower}, "symile", dim=8).eval()
     tokeniser = XlmrTokeniser(spec)
     missing = torch.tensor([False, True, True])
     with torch.inference_mode():
-        present = model.encode("text", Inputs(text=tokeniser(TEXTS)))
-        found = model.encode("text", Inputs(text=tokeniser(TEXTS), missing={"text": missing}))
-        alone = model.encode("text", Inputs(text=tokeniser([""]), missing={"text": missing[1:2]}))
+        present = model.encode("text", Inputs(given={"text": (tokeniser(TEXTS),)}))
+        found = model.encode("text", Inputs(given={"text": (tokeniser(TEXTS),)}, missing={"text": missing}))
+        alone = model.encode("text", Inputs(given={"text": (tokeniser([""]),)}, missing={"text": missing[1:2]}))
     torch.testing.assert_close(found[0], present[0])
     torch.testing.assert_close(found[1], found[2])  # whatever the text was
     torch.testing.assert_close(found[1], alone[0], atol=1e-5, rtol=1e-5)
     assert float((found[1] - present[1]).abs().max()) > 1e-2
-    words = model.text.backbone.net.embeddings.word_embeddings
-    model.encode("text", Inputs(text=tokeniser(TEXTS), missing={"text": missing})).square().mean().backward()
+    words = model.towers["text"].backbone.net.embeddings.word_embeddings
+    model.encode(
+        "text", Inputs(given={"text": (tokeniser(TEXTS),)}, missing={"text": missing})
+    ).square().mean().backward()
     assert bool(words.weight.grad[-1].any())
     assert not bool(words.weight.grad[:-1].any(dim=1)[tokeniser(["g"]).ids_BT[0, 1]])
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from random_model import random_model, standin
 from torch import Tensor
 
 from symile_m3.exact import RETRIEVED
@@ -17,12 +18,12 @@ from symile_m3.features import Dataset, Features, open_dataset
 from symile_m3.gap import modality_gap
 from symile_m3.information import unseen_bound
 from symile_m3.measures import Asked, hidden, measure
-from symile_m3.model import MODALITIES, Inputs, Model, ModelConfig
+from symile_m3.model import MODALITIES, Inputs, Model
 from symile_m3.objectives import get_objective
 from symile_m3.questions import Questions
 from symile_m3.reader import read_ranks
 from symile_m3.shards import DatasetReader, decode_json
-from symile_m3.standins import LEARNED, MEAN, PAIR, learned_embeddings, mean_representations
+from symile_m3.standins import LEARNED, MEAN, PAIR, learned_representations, mean_representations
 from symile_m3.towers.text import Tokeniser
 
 TOKENISER = Tokeniser(["x"], buckets=50)
@@ -54,10 +55,8 @@ def records(tiny_dataset: Path) -> list[dict[str, Any]]:
     return [decode_json(reader.read(i)["json"]) for i in range(len(reader))]
 
 
-def random_model(objective: str, seed: int = 0) -> Model:
-    torch.manual_seed(seed)
-    config = ModelConfig(dim=8, image_hidden=6, text_buckets=50)
-    return Model(config, get_objective(objective), image_features=6, audio_features=4, text_rows=TOKENISER.rows)
+def model_of(objective: str, seed: int = 0) -> Model:
+    return random_model(objective, TOKENISER.rows, seed=seed)
 
 
 def own_reps(model: Model, questions: Questions, records: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -66,12 +65,15 @@ def own_reps(model: Model, questions: Questions, records: list[dict[str, Any]]) 
     dataset, features = questions.dataset, questions.features
     images = [dataset.images.row_of[record["image_id"]] for record in records]
     clips = [dataset.clips.row_of[record["clip_id"]] for record in records]
-    with torch.no_grad():
-        return {
-            "image": model.encode("image", Inputs(image_BF=features.image_NVF[images, 0].float())).double(),
-            "audio": model.encode("audio", Inputs(audio=features.clip_NF[clips].float())).double(),
-            "text": model.encode("text", Inputs(text=TOKENISER(["_".join(r["words"]) for r in records]))).double(),
+    inputs = Inputs(
+        given={
+            "image": features.image_inputs(torch.tensor(images)),
+            "audio": features.clip_inputs(torch.tensor(clips)),
+            "text": (TOKENISER(["_".join(record["words"]) for record in records]),),
         }
+    )
+    with torch.no_grad():
+        return {modality: model.encode(modality, inputs).double() for modality in MODALITIES}
 
 
 def naive_ranks(objective: str, reps: list[Tensor], candidates: Tensor, right: list[list[bool]]) -> list[int]:
@@ -155,13 +157,13 @@ def test_what_fits_is_counted_sample_by_sample(questions: Questions, records: li
 def test_every_direction_is_that_of_each_query_alone(
     name: str, learned: bool, questions: Questions, records: list[dict[str, Any]]
 ) -> None:
-    model, objective = random_model(name), get_objective(name)
+    model, objective = model_of(name), get_objective(name)
     found = measure(
         model.train(), objective, questions, TOKENISER, Asked(directions=True), learned=MODALITIES if learned else ()
     )
     reps = own_reps(model, questions, records)
     if learned:
-        standins = {modality: model.missing_embedding(modality).detach().double() for modality in reps}
+        standins = {modality: standin(model, modality).double() for modality in reps}
     else:
         standins = {
             modality: rep.double()
@@ -184,16 +186,16 @@ def test_every_direction_is_that_of_each_query_alone(
 
 
 def test_media_are_encoded_once_and_gathered(questions: Questions, records: list[dict[str, Any]]) -> None:
-    model = random_model("symile")
+    model = model_of("symile")
     encoded, expected = questions.encode(model), own_reps(model, questions, records)
     for modality, reps in encoded.queries.items():
-        torch.testing.assert_close(reps[torch.arange(len(records))].double(), expected[modality])
+        torch.testing.assert_close(reps[torch.arange(len(records))], expected[modality].float())
 
 
 def test_means_are_over_the_training_samples(tiny_dataset: Path, questions: Questions) -> None:
     reader = DatasetReader(tiny_dataset, "train")
     known = [decode_json(reader.read(i)["json"]) for i in range(len(reader))]
-    model = random_model("symile")
+    model = model_of("symile")
     expected = own_reps(model, questions, known)
     found = mean_representations(model, questions, TOKENISER, ["image", "audio", "text"])
     assert len(known) == 64
@@ -201,15 +203,15 @@ def test_means_are_over_the_training_samples(tiny_dataset: Path, questions: Ques
         torch.testing.assert_close(rep.double(), expected[modality].mean(dim=0), atol=1e-6, rtol=1e-5)
 
 
-def test_learned_embeddings_are_the_models(questions: Questions) -> None:
-    model = random_model("symile")
-    for modality, rep in learned_embeddings(model, questions).items():
-        torch.testing.assert_close(rep, model.missing_embedding(modality))
+def test_learned_representations_are_the_models(questions: Questions) -> None:
+    model = model_of("symile")
+    for modality, rep in learned_representations(model, questions).items():
+        torch.testing.assert_close(rep, standin(model, modality))
 
 
 @pytest.mark.parametrize("name", ["symile", "clip"])
 def test_hidden_modalities_are_replaced(name: str, questions: Questions, records: list[dict[str, Any]]) -> None:
-    model = random_model(name)
+    model = model_of(name)
     asked = Asked(missing=(0.0, 0.5), seed=3)
     found = measure(model, get_objective(name), questions, TOKENISER, asked)
     reps = own_reps(model, questions, records)
@@ -225,7 +227,7 @@ def test_hidden_modalities_are_replaced(name: str, questions: Questions, records
 
 @pytest.mark.parametrize("name", ["symile", "clip"])
 def test_the_gap_is_that_of_the_samples(name: str, questions: Questions, records: list[dict[str, Any]]) -> None:
-    model = random_model(name)
+    model = model_of(name)
     encoded = questions.encode(model)
     found = modality_gap(get_objective(name), questions, encoded)
     unit = {m: rep / rep.norm(dim=1, keepdim=True) for m, rep in own_reps(model, questions, records).items()}
@@ -244,9 +246,9 @@ def test_the_bound_of_a_model_that_knows_all_is_below_the_exact_value(questions:
     languages = torch.nn.functional.one_hot(questions.language_ids, 2).float().repeat(1, 8)
     words = torch.zeros(len(questions), 16).scatter_(1, questions.answers["text"].labels_NW, 1.0)
     knowing = {"image": classes, "audio": languages, "text": words}
-    encoded = questions.encode(random_model("symile"))
+    encoded = questions.encode(model_of("symile"))
     repeated = torch.arange(4000) % len(questions)  # the process itself, as far as 16 samples show it
-    model = random_model("symile")
+    model = model_of("symile")
     with torch.no_grad():
         model.log_scale.fill_(math.log(6.0))
     queries = {name: rep[repeated] for name, rep in knowing.items()}

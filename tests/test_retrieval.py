@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from random_model import random_model, standin
 from torch import Tensor
 
 from symile_m3.features import Features, open_dataset
-from symile_m3.model import Inputs, Model, ModelConfig
+from symile_m3.model import Inputs, Model
 from symile_m3.objectives import OBJECTIVES, get_objective
 from symile_m3.retrieval import QUERY, Retrieval, retrieve
 from symile_m3.shards import DatasetReader, decode_json
@@ -22,11 +23,8 @@ TOKENISER = Tokeniser(WORDS, buckets=8)
 NAMES = sorted(OBJECTIVES)
 
 
-def random_model(objective: str, seed: int = 0) -> Model:
-    """A model in training mode: noise and dropout are for `retrieve` to turn off."""
-    torch.manual_seed(seed)
-    config = ModelConfig(dim=8, image_hidden=6, text_buckets=8)
-    return Model(config, get_objective(objective), image_features=6, audio_features=4, text_rows=TOKENISER.rows)
+def model_of(objective: str, seed: int = 0) -> Model:
+    return random_model(objective, TOKENISER.rows, seed=seed)
 
 
 def random_task(seed: int = 0) -> Retrieval:
@@ -38,7 +36,7 @@ def random_task(seed: int = 0) -> Retrieval:
     batches, start = [], 0
     for size in SIZES:
         rows = slice(start, start + size)
-        batches.append(Inputs(audio=audio[rows], text=TOKENISER(texts[rows])))
+        batches.append(Inputs(given={"audio": (audio[rows],), "text": (TOKENISER(texts[rows]),)}))
         start += size
     return Retrieval(
         batches=tuple(batches),
@@ -60,7 +58,7 @@ def naive_hits(
     """Query by query and image by image; `replaced`: modality -> (mask, representation in its place)."""
     model.eval()
     with torch.no_grad():
-        images = [model.encode("image", Inputs(image_BF=image[None]))[0].tolist() for image in task.image_NF]
+        images = [model.encode("image", Inputs(given={"image": (image[None],)}))[0].tolist() for image in task.image_NF]
         reps = {name: torch.cat([model.encode(name, batch) for batch in task.batches]) for name in QUERY}
     for name, (mask, rep) in (replaced or {}).items():
         reps[name][mask] = rep.detach()
@@ -81,7 +79,7 @@ def naive_hits(
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("seed", range(4))
 def test_hits_are_those_of_each_query_alone(name: str, seed: int) -> None:
-    model, task = random_model(name, seed), random_task(seed)
+    model, task = model_of(name, seed), random_task(seed)
     ks = (1, 2, 5, IMAGES)
     hits = retrieve(model.train(), get_objective(name), task, ks)
     assert list(hits) == list(ks)
@@ -92,7 +90,7 @@ def test_hits_are_those_of_each_query_alone(name: str, seed: int) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_more_candidates_never_lose_a_hit(name: str) -> None:
-    model, task = random_model(name), random_task()
+    model, task = model_of(name), random_task()
     hits = retrieve(model, get_objective(name), task, range(1, IMAGES + 4))
     for k in range(1, IMAGES + 3):
         assert bool((hits[k] <= hits[k + 1]).all())
@@ -103,11 +101,11 @@ def test_more_candidates_never_lose_a_hit(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("modalities", [("audio",), ("text",), ("audio", "text")])
 def test_what_is_missing_is_replaced(name: str, modalities: tuple[str, ...]) -> None:
-    model, task = random_model(name), random_task()
+    model, task = model_of(name), random_task()
     missing = {name: torch.arange(len(task)) % 3 == i for i, name in enumerate(modalities)}
     fill = {name: torch.randn(8, generator=torch.Generator().manual_seed(9)) for name in modalities}
     learned = retrieve(model, get_objective(name), task, (2,), missing=missing)[2]
-    embeddings = {modality: (mask, model.missing_embedding(modality)) for modality, mask in missing.items()}
+    embeddings = {modality: (mask, standin(model, modality)) for modality, mask in missing.items()}
     assert learned.tolist() == naive_hits(model, name, task, 2, embeddings)
     filled = retrieve(model, get_objective(name), task, (2,), missing=missing, fill=fill)[2]
     given = {modality: (mask, fill[modality]) for modality, mask in missing.items()}
@@ -129,7 +127,7 @@ def test_masks_follow_the_queries_through_the_batches() -> None:
 
 def test_a_model_that_knows_the_answer_is_always_right() -> None:
     task = random_task()
-    model = random_model("symile").eval()
+    model = model_of("symile").eval()
     classes = torch.nn.functional.one_hot(task.candidate_class_ids, 8).float()
     right = torch.nn.functional.one_hot(task.class_ids, 8).float()
 
@@ -164,11 +162,9 @@ def test_the_task_of_a_split_is_its_samples_and_images(tiny_dataset: Path) -> No
     assert [languages[i] for i in task.language_ids.tolist()] == [record["lang"] for record in records]
     assert len(task.batches) == 1
     rows = [dataset.clips.row_of[record["clip_id"]] for record in records]
-    assert task.batches[0].audio is not None
-    assert torch.equal(task.batches[0].audio, features.clip_NF[rows].float())
+    assert torch.equal(task.batches[0].given["audio"][0], features.clip_NF[rows].float())
     texts = tokeniser(["_".join(record["words"]) for record in records])
-    assert task.batches[0].text is not None
-    assert torch.equal(task.batches[0].text.row_ids, texts.row_ids)
+    assert torch.equal(task.batches[0].given["text"][0].row_ids, texts.row_ids)
     used = {record["image_id"] for record in records}
     images = [image.id for image in dataset.plan.images if image.id in used]
     assert len(task.image_NF) == len(images) == len(used)

@@ -24,6 +24,7 @@ import torch
 from starved_training import CONFIG as STARVED
 from torchrun import torchrun
 
+from symile_m3.assembly import fit_heads
 from symile_m3.errors import MissingDependencyError, NotBuiltError, TrainingError, UsageError
 from symile_m3.features import Dataset, FeatureConfig, Features, load_features, open_dataset
 from symile_m3.model import MODALITIES, ModelConfig
@@ -206,7 +207,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_weights(
     run = new_run(
         dataset, replace(features, image_NVF=damaged), get_objective("symile"), config, tmp_path, open_place()
     )
-    run.model.image.standardise_by(features.image_NVF[dataset.images.of_split("train"), 0].float())
+    fit_heads(run.model, dataset, features, standardise=True)
     with pytest.raises(
         TrainingError, match=r"^symile: the loss is nan at step 3; .*last\.safetensors holds .* step 2; "
     ):
@@ -221,7 +222,7 @@ def test_weights_that_a_step_has_spoilt_are_not_saved(dataset: Dataset, features
     run.train(NoProgress())
     kept = (tmp_path / "last.safetensors").read_bytes()
     with torch.no_grad():
-        run.model.text.table[0, 0] = torch.nan
+        run.model.towers["text"].table[0, 0] = torch.nan
     for save in (lambda: run._evaluate(1.0), run._save):
         run.losses = [1.0]
         with pytest.raises(TrainingError, match=r"clip: the loss is nan at step 13; .*weights of step 12"):

@@ -208,7 +208,7 @@ def heads() -> list[AudioHead | ImageHead]:
 def test_heads_standardise_by_the_training_features(head: AudioHead | ImageHead) -> None:
     features = 5 + 3 * torch.randn(50, 6, generator=generator())
     features[:, 2] = 7.0  # a feature that is always the same
-    head.standardise_by(features)
+    head.standardise_by(features.mean(dim=0), features.std(dim=0))
     seen: list[Tensor] = []
     head.layers.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     head.eval()(features)

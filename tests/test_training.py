@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from random_model import standin
 from torch import Tensor
 
-from symile_m3 import checkpoints, runlog
+from symile_m3 import checkpoints, runlog, triples
 from symile_m3 import run as running
-from symile_m3.assembly import new_model, new_tokeniser
+from symile_m3.assembly import fit_heads, new_model, new_tokeniser
 from symile_m3.batches import Batch, open_loader, training_inputs
 from symile_m3.checkpoints import BEST, about_weights, load_weights
 from symile_m3.errors import DamagedSampleError, ShardError, TrainingError, UsageError
@@ -232,9 +233,9 @@ def press() -> None:
 @pytest.mark.parametrize(
     ("owner", "name", "call"),
     [
-        (running, "training_inputs", 6),  # a batch is taken and nothing done with it
-        (running, "retrieve", 2),  # within an evaluation
-        (running, "retrieve", 3),  # within the last one
+        (triples, "training_inputs", 6),  # a batch is taken and nothing done with it
+        (triples, "retrieve", 2),  # within an evaluation
+        (triples, "retrieve", 3),  # within the last one
         (running, "save_weights", 1),  # the best weights
         (checkpoints, "save_weights", 2),  # the last ones
         (checkpoints, "write_bytes", 4),  # between weights and state
@@ -295,12 +296,11 @@ def test_objectives_see_the_same_samples_and_texts(data: Path, tmp_path: Path, m
 
     def noted(batch: Batch, features: Features, generator: torch.Generator, **share: int) -> Inputs:
         inputs = original(batch, features, generator, **share)
-        assert inputs.image_BF is not None
         seen.append(batch)
-        views.append(inputs.image_BF)
+        views.append(inputs.given["image"][0])
         return inputs
 
-    monkeypatch.setattr(running, "training_inputs", noted)
+    monkeypatch.setattr(triples, "training_inputs", noted)
     train(data, tmp_path, config=replace(SMALL, missing_p=0.3))
     symile, clip = seen[:12], seen[12:]
     assert len(clip) == 12
@@ -319,7 +319,7 @@ def test_objectives_begin_with_the_same_weights(dataset: Dataset, features: Feat
     states = [{name: value for name, value in m.state_dict().items() if name != "log_scale"} for m in models]
     assert same_tensors(states[0], states[1])
     other = new_model(dataset, features, get_objective("symile"), replace(SMALL, seed=1))
-    assert not torch.equal(other.text.table, models[0].text.table)
+    assert not torch.equal(other.towers["text"].table, models[0].towers["text"].table)
 
 
 @pytest.mark.parametrize("redraw", [True, False])
@@ -361,7 +361,7 @@ def test_another_recipe_is_refused_and_named(data: Path, undisturbed: Path, tmp_
     assert {path: path.read_bytes() for path in runs.rglob("*.*")} == before
     (summary,) = train(data, runs, objectives=["symile"], config=other, overwrite=True)
     assert summary.steps == 12
-    assert load_weights(runs / "symile" / "best.safetensors")["missing.image"].shape == (8,)
+    assert load_weights(runs / "symile" / "best.safetensors")["towers.text.norm.weight"].shape == (8,)
     assert (runs / "clip" / BEST).read_bytes() == before[runs / "clip" / BEST]
 
 
@@ -489,7 +489,9 @@ def test_weights_are_decayed_and_rates_set_by_group(dataset: Dataset, features: 
     assert sorted(every) == sorted(id(parameter) for parameter in run.model.parameters())
     (of_scale,) = [group for group in groups if any(p is run.model.log_scale for p in group["params"])]
     assert of_scale["weight_decay"] == 0
-    (of_images,) = [group for group in groups if any(p is run.model.image.layers[1].weight for p in group["params"])]
+    (of_images,) = [
+        group for group in groups if any(p is run.model.towers["image"].layers[1].weight for p in group["params"])
+    ]
     assert (of_images["peak"], of_images["weight_decay"]) == (SMALL.image_lr, SMALL.image_weight_decay)
 
 
@@ -497,9 +499,11 @@ def test_weights_are_decayed_and_rates_set_by_group(dataset: Dataset, features: 
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
-def test_a_missing_modality_is_its_learned_embedding(modality: str, dataset: Dataset, features: Features) -> None:
-    model = new_model(dataset, features, get_objective("symile"), SMALL).eval()
-    tokeniser = new_tokeniser(dataset, SMALL)
+def test_a_missing_modality_is_what_its_tower_has_learned(modality: str, dataset: Dataset, features: Features) -> None:
+    config = replace(SMALL, missing_p=0.5)
+    model = new_model(dataset, features, get_objective("symile"), config).eval()
+    fit_heads(model, dataset, features, standardise=True)
+    tokeniser = new_tokeniser(dataset, config)
     (batch,) = open_loader(dataset, "val", tokeniser=tokeniser, batch_size=16, seed=0)
     mask = torch.arange(16) % 3 == 0
     whole = training_inputs(batch, features, torch.Generator().manual_seed(0))
@@ -510,14 +514,36 @@ def test_a_missing_modality_is_its_learned_embedding(modality: str, dataset: Dat
             assert torch.equal(before, after)
             continue
         assert torch.equal(after[~mask], before[~mask])
-        embedding = model.missing_embedding(modality)
-        assert torch.equal(after[mask], embedding.expand(int(mask.sum()), -1))
-        torch.testing.assert_close(embedding.mean(), torch.tensor(0.0), atol=1e-5, rtol=0)
-        torch.testing.assert_close(embedding.square().mean(), torch.tensor(1.0), atol=1e-3, rtol=0)
+        expected = standin(model, modality)
+        torch.testing.assert_close(after[mask], expected.expand(int(mask.sum()), -1), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(expected.mean(), torch.tensor(0.0), atol=1e-5, rtol=0)
+        torch.testing.assert_close(expected.square().mean(), torch.tensor(1.0), atol=1e-3, rtol=0)
     loss = get_objective("symile").loss(reps, model.log_scale.exp())
     torch.autograd.backward(loss)
-    grads = {name: model.missing[name].grad for name in MODALITIES}
+    grads = {name: grad_of_missing(model, name) for name in MODALITIES}
     assert [name for name, grad in grads.items() if grad is not None and bool(grad.any())] == [modality]
+
+
+def grad_of_missing(model: Model, modality: str) -> Tensor | None:
+    tower = model.towers[modality]
+    if modality == "text":
+        return tower.missing_D.grad
+    return None if tower.indicator.grad is None else tower.indicator.grad[1]
+
+
+@pytest.mark.parametrize("modality", ["image", "audio"])
+def test_the_mean_of_the_training_media_stands_for_a_missing_one(
+    modality: str, dataset: Dataset, features: Features
+) -> None:
+    for standardise in (True, False):
+        model = new_model(dataset, features, get_objective("symile"), replace(SMALL, missing_p=0.5))
+        fit_heads(model, dataset, features, standardise=standardise)
+        media = dataset.images if modality == "image" else dataset.clips
+        table = features.image_NVF[:, 0] if modality == "image" else features.clip_NF
+        expected = table[media.of_split("train")].double().mean(dim=0).float()
+        head = model.towers[modality]
+        torch.testing.assert_close(head.standin_F, expected)
+        torch.testing.assert_close(head.mean_F, expected if standardise else torch.zeros_like(expected))
 
 
 def test_what_is_missing_is_the_same_in_every_epoch(dataset: Dataset) -> None:
@@ -540,12 +566,10 @@ def test_embeddings_are_trained_with_missingness_only(
     data: Path, dataset: Dataset, features: Features, undisturbed: Path, tmp_path: Path
 ) -> None:
     train(data, tmp_path, objectives=["symile"], config=replace(SMALL, missing_p=0.5))
-    initial = new_model(dataset, features, get_objective("symile"), SMALL).missing
-    for modality in MODALITIES:
-        untouched = saved(undisturbed / "symile")["model"][f"missing.{modality}"]
-        learned = saved(tmp_path / "symile")["model"][f"missing.{modality}"]
-        assert torch.equal(untouched, initial[modality])
-        assert not torch.equal(learned, initial[modality])
+    initial = new_model(dataset, features, get_objective("symile"), replace(SMALL, missing_p=0.5)).state_dict()
+    for name in ("towers.image.indicator", "towers.audio.indicator", "towers.text.missing_D"):
+        assert name not in saved(undisturbed / "symile")["model"]
+        assert not torch.equal(saved(tmp_path / "symile")["model"][name], initial[name])
     assert "bound_nats" not in metrics(tmp_path / "symile")[0]  # no bound with fewer anchors
 
 

@@ -171,27 +171,34 @@ class AudioHead(Head):
     dataset (docs/LAB.md). Without a middle, Linear, LayerNorm.
     """
 
-    def __init__(self, features: int, hidden: int, dim: int, *, noise: float) -> None:
+    def __init__(self, features: int, hidden: int, dim: int, *, noise: float, indicator: int = 0) -> None:
+        width = features + indicator
         layers = nn.Sequential(
-            *([nn.Linear(features, hidden), nn.LayerNorm(hidden), nn.GELU()] if hidden else []),
-            nn.Linear(hidden or features, dim),
+            *([nn.Linear(width, hidden), nn.LayerNorm(hidden), nn.GELU()] if hidden else []),
+            nn.Linear(hidden or width, dim),
             nn.LayerNorm(dim),
         )
-        super().__init__(features, layers, noise=noise)
+        super().__init__(features, layers, noise=noise, indicator=indicator)
 
 
 class ScratchAudioTower(nn.Module):
     """The net and its head, both trained by the objective: (B, M, T) log-mels -> (B, D)."""
 
-    def __init__(self, hidden: int, dim: int) -> None:
+    def __init__(self, hidden: int, dim: int, *, indicator: int = 0) -> None:
         super().__init__()
         self.net = ConvNet()
-        self.head = AudioHead(self.net.features, hidden, dim, noise=0.0)
+        self.head = AudioHead(self.net.features, hidden, dim, noise=0.0, indicator=indicator)
+        self.learns_missing = self.head.learns_missing
 
-    def forward(self, mels_BMT: Tensor, mask_BT: Tensor) -> Tensor:
+    @property
+    def trained_net(self) -> nn.Module:
+        """What wants a rate of its own."""
+        return self.net
+
+    def forward(self, mels_BMT: Tensor, mask_BT: Tensor, missing: Tensor | None = None) -> Tensor:
         """Representations; crops are augmented while training."""
         mels, mask = mels_BMT.float(), mask_BT.float()
         if self.training:
             mels, mask = augment(mels, mask, torch.default_generator)
-        rep_BD: Tensor = self.head(self.net(mels, mask))
+        rep_BD: Tensor = self.head(self.net(mels, mask), missing)
         return rep_BD

@@ -142,11 +142,14 @@ class ImageHead(Head):
     Dropout, Linear, LayerNorm, Linear, LayerNorm; without a hidden layer Dropout, Linear, LayerNorm.
     """
 
-    def __init__(self, features: int, hidden: int, dim: int, *, dropout: float, noise: float) -> None:
+    def __init__(
+        self, features: int, hidden: int, dim: int, *, dropout: float, noise: float, indicator: int = 0
+    ) -> None:
+        width = features + indicator
         layers = nn.Sequential(
             nn.Dropout(dropout),
-            *([nn.Linear(features, hidden), nn.LayerNorm(hidden)] if hidden else []),
-            nn.Linear(hidden or features, dim),
+            *([nn.Linear(width, hidden), nn.LayerNorm(hidden)] if hidden else []),
+            nn.Linear(hidden or width, dim),
             nn.LayerNorm(dim),
         )
-        super().__init__(features, layers, noise=noise)
+        super().__init__(features, layers, noise=noise, indicator=indicator)

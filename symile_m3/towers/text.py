@@ -29,6 +29,10 @@ class TokenisedTexts:
     starts: Tensor
     word_counts: Tensor
 
+    def __len__(self) -> int:
+        """B."""
+        return len(self.starts)
+
 
 class Tokeniser:
     """Splits texts at "_" and says which rows of the table stand for each word.
@@ -110,15 +114,26 @@ class TextTower(nn.Module):
     """Sum of the word embeddings of a text, divided by the root of their number, then LayerNorm.
 
     The order of the words says nothing (they are shuffled), so a bag loses nothing.
+
+    Args:
+        rows: R.
+        dim: D.
+        learns_missing: whether a missing text has an embedding of its own, as if it were a text of one word.
     """
 
-    def __init__(self, rows: int, dim: int) -> None:
+    def __init__(self, rows: int, dim: int, *, learns_missing: bool = False) -> None:
         super().__init__()
         self.table = nn.Parameter(torch.randn(rows, dim))
         self.norm = nn.LayerNorm(dim)
+        self.learns_missing = learns_missing
+        if learns_missing:
+            self.missing_D = nn.Parameter(torch.randn(dim))
 
-    def forward(self, texts: TokenisedTexts) -> Tensor:
+    def forward(self, texts: TokenisedTexts, missing: Tensor | None = None) -> Tensor:
         """(B, D) representations."""
         sums_BD: Tensor = BagSum.apply(self.table, texts.row_ids, texts.starts)
-        rep_BD: Tensor = self.norm(sums_BD / texts.word_counts[:, None].sqrt())
+        means_BD = sums_BD / texts.word_counts[:, None].sqrt()
+        if missing is not None:
+            means_BD = torch.where(missing[:, None], self.missing_D, means_BD)
+        rep_BD: Tensor = self.norm(means_BD)
         return rep_BD

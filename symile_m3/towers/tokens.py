@@ -23,6 +23,10 @@ class Tokens:
     ids_BT: Tensor
     mask_BT: Tensor
 
+    def __len__(self) -> int:
+        """B."""
+        return len(self.ids_BT)
+
 
 class TextTokeniser(Protocol):
     """What prepares texts for a text tower; picklable."""

@@ -28,7 +28,14 @@ class BackboneTower(nn.Module):
         self.backbone = backbone if trained else backbone.requires_grad_(False)
         self.head = head
         self.trained = trained
+        self.own_missing = trained and hasattr(backbone, "missing_id")  # a frozen one would not learn it
+        self.learns_missing = self.own_missing or bool(getattr(head, "learns_missing", False))
         self.train(self.training)
+
+    @property
+    def trained_net(self) -> nn.Module | None:
+        """What wants a rate of its own."""
+        return self.backbone if self.trained else None
 
     def train(self, mode: bool = True) -> BackboneTower:
         """Training mode; a frozen backbone stays in evaluation mode."""
@@ -36,17 +43,18 @@ class BackboneTower(nn.Module):
         self.backbone.train(mode and self.trained)
         return self
 
-    def forward(self, *inputs: Any) -> Tensor:
-        """(B, D); the arguments are those of the backbone."""
+    def forward(self, *inputs: Any, missing: Tensor | None = None) -> Tensor:
+        """(B, D); the arguments are those of the backbone.
+
+        Args:
+            missing: (B,) True where the sample lacks the modality; the backbone's own token stands for it, or what the
+                head has learned.
+        """
+        own = {"missing_B": missing} if self.own_missing and missing is not None else {}
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.trained):
-            features_BF = self.backbone(*inputs)
-        rep_BD: Tensor = self.head(features_BF)
+            features_BF = self.backbone(*inputs, **own)
+        rep_BD: Tensor = self.head(features_BF) if own or missing is None else self.head(features_BF, missing)
         return rep_BD
-
-
-def text_head(width: int, dim: int) -> nn.Module:
-    """Linear, LayerNorm, as in the paper."""
-    return nn.Sequential(nn.Linear(width, dim), nn.LayerNorm(dim))
 
 
 def open_backbone(spec: TowerSpec) -> Any:
