@@ -1,11 +1,15 @@
-"""The real console script, as installed beside this Python."""
+"""Commands of the command line: as forks of a process that has it imported, or by the real console script."""
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
+
+from forked_commands import ForkedCommands
 
 SCRIPT = Path(sys.executable).with_name("symile-m3")
 COMMANDS = ("quickstart", "build", "encode", "train", "eval", "verify", "info", "preview", "lexicon")
@@ -18,10 +22,10 @@ def environment(**changes: str) -> dict[str, str]:
     return {**{name: value for name, value in os.environ.items() if name not in varying}, **changes}
 
 
-def symile_m3(
+def console_script(
     *words: str | Path, cwd: Path | None = None, timeout: float = 120, **env: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the script to its end."""
+    """Run the script, as installed beside this Python, to its end."""
     return subprocess.run(
         [SCRIPT, *map(str, words)],
         capture_output=True,
@@ -31,6 +35,25 @@ def symile_m3(
         timeout=timeout,
         stdin=subprocess.DEVNULL,
     )
+
+
+@cache
+def forked_commands() -> ForkedCommands:
+    commands = ForkedCommands()
+    atexit.register(commands.close)
+    return commands
+
+
+def symile_m3(
+    *words: str | Path, cwd: Path | None = None, timeout: float = 120, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, in a process of its own that has nothing left to import.
+
+    Where the environment is to say how Python starts, it is the console script.
+    """
+    if any(name.startswith("PYTHON") for name in env):
+        return console_script(*words, cwd=cwd, timeout=timeout, **env)
+    return forked_commands().run([*map(str, words)], cwd, environment(**env), timeout)
 
 
 def error_of(result: subprocess.CompletedProcess[str]) -> str:

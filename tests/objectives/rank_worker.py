@@ -1,13 +1,16 @@
-"""One rank of a process group, and what one process gets alone: `rank_worker.py RANK WORLD FOLDER`.
+"""The ranks of process groups, and what one process gets alone: `rank_worker.py FOLDER PART WORLD...`.
 
-A rank goes through all of its `cases` on its part of the batch, trains, and writes what it got to FOLDER/RANK.pt.
-The tests call the same functions on the whole batch. Suffixes: B rows of a rank, N rows of all ranks, M modalities.
+The ranks of each WORLD are forks of this process, which saves importing torch in each. A rank goes through all of its
+`cases` on its part of the batch, trains, and writes what it got to FOLDER/WORLD/RANK.pt. The tests call the same
+functions on the whole batch. Suffixes: B rows of a rank, N rows of all ranks, M modalities.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
+import traceback
 import zlib
 from datetime import timedelta
 from pathlib import Path
@@ -38,22 +41,25 @@ VARIANTS = {
     "one row": {},  # of each rank
     "all at once": {"memory_budget": 4000},  # observed and same
 }
-IN_FLOAT32 = {  # every variant is run in float64; the time goes into collectives, milliseconds each with 4 ranks
-    2: ["plain", "observed", "same", "least memory", "large scale", "all at once"],
-    4: ["plain", "large scale", "all at once"],
+# Time goes into collectives, milliseconds each with 4 ranks, so the tests are in two parts: `quick` and `slow`.
+QUICK = {
+    (2, torch.float64): list(VARIANTS),
+    (2, torch.float32): ["plain", "large scale", "all at once"],
+    (4, torch.float64): ["plain", "large scale", "one row", "all at once"],
+    (4, torch.float32): ["all at once"],
 }
 GROUPS = [(0, 2), (1, 3)]
 LEARNING_RATES = {"n": 0.05, "faces": 0.05, "n2": 0.05, "clip": 2.0}
 STEPS = 3
 
 
-def cases(world: int) -> list[Case]:
+def cases(world: int, part: str) -> list[Case]:
     return [
         (*objective, variant, dtype)
         for objective in OBJECTIVES
         for variant in VARIANTS
         for dtype in DTYPES
-        if dtype == torch.float64 or variant in IN_FLOAT32[world]
+        if (variant in QUICK[world, dtype]) == (part == "quick")
     ]
 
 
@@ -174,18 +180,20 @@ def given_shuffles(case: Case, world: int, rank: int) -> Tensor:
     return draw_shuffles(kind, modalities, world * ROWS[world], shuffling(rank))
 
 
-def all_results(rank: int, world: int) -> dict[str, Any]:
+def all_results(rank: int, world: int, part: str) -> dict[str, Any]:
     """By section, and there by case."""
     every = dist.group.WORLD
     results: dict[str, Any] = {"shared": {}, "given": {}, "trained": {}, "pairs": {}, "alone": {}}
-    for case in cases(world):
-        part = part_of(whole_batch(case, world), rank, world)
-        results["shared"][name(case)] = evaluate(case, part, every, **drawing(case, rank))
+    for case in cases(world, part):
+        rows = part_of(whole_batch(case, world), rank, world)
+        results["shared"][name(case)] = evaluate(case, rows, every, **drawing(case, rank))
+    if part == "slow":
+        return results
     for kind in ("n", "n:3", "faces"):
         case = (kind, 3, "plain", torch.float64)
         shuffles = given_shuffles(case, world, rank)
-        part = part_of(whole_batch(case, world), rank, world)
-        results["given"][name(case)] = evaluate(case, part, every, shuffles=shuffles) | {"shuffles": shuffles}
+        rows = part_of(whole_batch(case, world), rank, world)
+        results["given"][name(case)] = evaluate(case, rows, every, shuffles=shuffles) | {"shuffles": shuffles}
     for kind in LEARNING_RATES:
         results["trained"][kind] = train(kind, world, rank)
     if world == 4:
@@ -193,20 +201,52 @@ def all_results(rank: int, world: int) -> dict[str, Any]:
         own = [dist.new_group([one]) for one in range(world)][rank]
         number = next(number for number, pair in enumerate(GROUPS) if rank in pair)
         for case in group_cases():
-            part = part_of(whole_batch(case, 2, salt=number), GROUPS[number].index(rank), 2)
-            results["pairs"][name(case)] = evaluate(case, part, pairs[number], **drawing(case, rank))
+            rows = part_of(whole_batch(case, 2, salt=number), GROUPS[number].index(rank), 2)
+            results["pairs"][name(case)] = evaluate(case, rows, pairs[number], **drawing(case, rank))
             results["alone"][name(case)] = [
-                evaluate(case, part, group, **VARIANTS[case[2]], **drawing(case, rank)) for group in (None, own)
+                evaluate(case, rows, group, **VARIANTS[case[2]], **drawing(case, rank)) for group in (None, own)
             ]
     return results
 
 
-def main(rank: int, world: int, folder: Path) -> None:
+def run_rank(rank: int, world: int, folder: Path, part: str) -> None:
     torch.set_num_threads(1)
     store = dist.FileStore(str(folder / "store"), world)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=timedelta(seconds=30))
-    torch.save(all_results(rank, world), folder / f"{rank}.pt")
+    torch.save(all_results(rank, world, part), folder / f"{rank}.pt")
     dist.destroy_process_group()
+
+
+def fork_rank(rank: int, world: int, folder: Path, part: str) -> int:
+    """Start a rank, with what it prints in FOLDER/RANK.txt; its process."""
+    process = os.fork()
+    if process:
+        return process
+    status = 1
+    try:
+        output = os.open(folder / f"{rank}.txt", os.O_CREAT | os.O_WRONLY)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        run_rank(rank, world, folder, part)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def main(root: Path, part: str, worlds: list[int]) -> None:
+    """Run all ranks of all worlds at once, as they mostly wait for each other, and note how each of them ends."""
+    ranks = {}
+    for world in worlds:
+        folder = root / str(world)
+        folder.mkdir()
+        ranks |= {fork_rank(rank, world, folder, part): folder / f"{rank}.status" for rank in range(world)}
+    while ranks:
+        process, status = os.wait()
+        ranks.pop(process).write_text(str(os.waitstatus_to_exitcode(status)))
 
 
 def loopback() -> str:
@@ -215,4 +255,4 @@ def loopback() -> str:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    main(Path(sys.argv[1]), sys.argv[2], [int(world) for world in sys.argv[3:]])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -14,70 +15,77 @@ from typing import Any
 import pytest
 import rank_worker as worker
 import torch
+from making_once import MadeOnce
 from rank_worker import Case, Result
 from torch import Tensor
 
-Finished = tuple[list[dict[str, Any]], list[str]]  # results of the ranks, and a report if there are none
-
-LIMIT_S = 60
+LIMIT_S = 90
 WORLDS = [2, 4]
 GIVEN: list[Case] = [(kind, 3, "plain", torch.float64) for kind in ("n", "n:3", "faces")]
 
 every_case = pytest.mark.parametrize(
     ("ranks", "case"),
     [
-        pytest.param(world, case, id=f"{world} ranks, {worker.name(case)}")
+        pytest.param((world, part), case, id=f"{world} ranks, {worker.name(case)}", marks=marks)
+        for part, marks in (("quick", ()), ("slow", pytest.mark.slow))
         for world in WORLDS
-        for case in worker.cases(world)
+        for case in worker.cases(world, part)
     ],
     indirect=["ranks"],
 )
 every_group_case = pytest.mark.parametrize("case", worker.group_cases(), ids=worker.name)
 
 
-def start(rank: int, world: int, folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-W", "error", worker.__file__, str(rank), str(world), str(folder)]
+def run_ranks(folder: Path, part: str) -> None:
+    """Let all ranks run to their end, and end them where they hang or one of them fails."""
+    command = [sys.executable, "-W", "error", worker.__file__, str(folder), part, *map(str, WORLDS)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": worker.loopback()}
-    with (folder / f"{rank}.txt").open("wb") as output:
-        return subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    with (folder / "output.txt").open("wb") as output:
+        process = subprocess.Popen(
+            command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    deadline = time.monotonic() + LIMIT_S
+    try:
+        while process.poll() is None and time.monotonic() < deadline:
+            if any(path.read_text().strip("0") for path in folder.glob("*/*.status")):
+                deadline = min(deadline, time.monotonic() + 3)  # the others wait for it; let them say where
+            time.sleep(0.05)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
-def stop(processes: list[subprocess.Popen[bytes]]) -> None:
-    for process in processes:
-        process.kill()
-        process.wait()
-
-
-def wait_for(processes: list[subprocess.Popen[bytes]], folder: Path, deadline: float) -> Finished:
-    """What each rank wrote; if one of them fails or hangs nothing, and a report with what they printed."""
-    while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
-        if any(process.poll() for process in processes):  # the others wait for it; let them say where
-            deadline = min(deadline, time.monotonic() + 3)
-        time.sleep(0.05)
-    codes = [process.poll() for process in processes]
-    if all(code == 0 for code in codes):
-        return [torch.load(folder / f"{rank}.pt") for rank in range(len(codes))], []
-    stop(processes)
-    outputs = [(folder / f"{rank}.txt").read_text(errors="replace")[-3000:] for rank in range(len(codes))]
-    states = ["killed, as it still ran" if code is None else f"exit status {code}" for code in codes]
-    return [], [f"rank {rank} of {len(codes)}: {states[rank]}\n{outputs[rank]}" for rank in range(len(codes))]
+def results_of(folder: Path, world: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """What each rank wrote; if one of them failed or hung nothing, and a report with what they printed."""
+    states = [folder / str(world) / f"{rank}.status" for rank in range(world)]
+    if all(path.exists() and path.read_text() == "0" for path in states):
+        return [torch.load(path.with_suffix(".pt")) for path in states], []
+    report = [(folder / "output.txt").read_text(errors="replace")[-3000:]]
+    for rank, path in enumerate(states):
+        state = f"exit status {path.read_text()}" if path.exists() else "killed, as it still ran"
+        printed = path.with_suffix(".txt").read_text(errors="replace")[-3000:] if path.parent.exists() else ""
+        report.append(f"rank {rank} of {world}: {state}\n{printed}")
+    return [], report
 
 
 @pytest.fixture(scope="session")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, Callable[[], Finished]]]:
-    """For each world size how to wait for its ranks; they all run at once, as they mostly wait for each other."""
-    folders = {world: tmp_path_factory.mktemp("ranks") for world in WORLDS}
-    processes = {world: [start(rank, world, folders[world]) for rank in range(world)] for world in WORLDS}
-    deadline = time.monotonic() + LIMIT_S
-    yield {world: cache(partial(wait_for, processes[world], folders[world], deadline)) for world in WORLDS}
-    for world in WORLDS:
-        stop(processes[world])
+def finished(made_once: MadeOnce) -> Callable[[int, str], tuple[list[dict[str, Any]], list[str]]]:
+    """By world size and part the results of its ranks."""
+
+    @cache
+    def results(world: int, part: str) -> tuple[list[dict[str, Any]], list[str]]:
+        return results_of(made_once(f"ranks-{part}", partial(run_ranks, part=part)), world)
+
+    return results
 
 
-@pytest.fixture(params=WORLDS, ids=lambda world: f"{world} ranks")
-def ranks(request: pytest.FixtureRequest, started: dict[int, Callable[[], Finished]]) -> list[dict[str, Any]]:
+@pytest.fixture(params=[(world, "quick") for world in WORLDS], ids=lambda param: f"{param[0]} ranks")
+def ranks(
+    request: pytest.FixtureRequest, finished: Callable[[int, str], tuple[list[dict[str, Any]], list[str]]]
+) -> list[dict[str, Any]]:
     """The results of each of 2 and of 4 ranks."""
-    results, report = started[request.param]()
+    results, report = finished(*request.param)
     if not results:
         text = "\n".join(report) or "the ranks did not come to an end: see the first of these failures"
         report.clear()  # not once more for every case
@@ -85,7 +93,7 @@ def ranks(request: pytest.FixtureRequest, started: dict[int, Callable[[], Finish
     return results
 
 
-four_ranks = pytest.mark.parametrize("ranks", [4], indirect=True, ids=["4 ranks"])
+four_ranks = pytest.mark.parametrize("ranks", [(4, "quick")], indirect=True, ids=["4 ranks"])
 alone = cache(worker.alone)
 
 
@@ -100,25 +108,16 @@ def assert_same(actual: Tensor, expected: Tensor, case: Case) -> None:
 
 
 @every_case
-def test_the_loss_is_that_of_one_process_on_every_rank(ranks: list[dict[str, Any]], case: Case) -> None:
-    losses = [result["loss"] for result in shared(ranks, case)]
+def test_loss_and_gradients_are_those_of_one_process(ranks: list[dict[str, Any]], case: Case) -> None:
+    """Each rank has the loss of the whole batch. The gradients of its rows are as many times those of one process as
+    there are ranks, and that of the scale is so on average, as DistributedDataParallel takes the mean."""
+    world, results, expected = len(ranks), shared(ranks, case), alone(case, len(ranks))
+    losses = [result["loss"] for result in results]
     assert losses[0].isfinite()
     assert all(torch.equal(losses[0], loss) for loss in losses)
-    assert_same(losses[0], alone(case, len(ranks))["loss"], case)
-
-
-@every_case
-def test_gradients_of_a_ranks_rows_are_world_times_those_of_one_process(
-    ranks: list[dict[str, Any]], case: Case
-) -> None:
-    gradients_MND = torch.cat([result["reps"] for result in shared(ranks, case)], dim=1)
-    assert_same(gradients_MND, len(ranks) * alone(case, len(ranks))["reps"], case)
-
-
-@every_case
-def test_the_mean_gradient_of_the_scale_is_that_of_one_process(ranks: list[dict[str, Any]], case: Case) -> None:
-    gradients = torch.stack([result["scale"] for result in shared(ranks, case)])
-    assert_same(gradients.mean(), alone(case, len(ranks))["scale"], case)
+    assert_same(losses[0], expected["loss"], case)
+    assert_same(torch.cat([result["reps"] for result in results], dim=1), world * expected["reps"], case)
+    assert_same(torch.stack([result["scale"] for result in results]).mean(), expected["scale"], case)
 
 
 @pytest.mark.parametrize("kind", ["n", "n:3", "faces"])

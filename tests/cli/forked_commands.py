@@ -1,0 +1,116 @@
+"""Commands as forks of one process that has imported them: `forked_commands.py FD`.
+
+Starting Python and importing is most of what a short command takes. Here it is done once; each command that is asked
+for at the socket FD is then a process of its own, with its own arguments, directory, environment and streams, and runs
+what the console script runs, to its exit status.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+USED = {  # what a command imports once it knows what to do; `--help` must not, so none of it is imported with the app
+    "quickstart": ("build", "train", "evaluate"),
+    "build": ("build", "images", "speech"),
+    "train": ("train",),
+    "eval": ("evaluate", "missing_plot"),
+    "verify": ("audit",),
+    "info": ("info",),
+    "preview": ("preview",),
+    "lexicon": ("images", "lexicon.translate"),
+}
+REQUEST_BYTES = 2**20
+
+
+class ForkedCommands:
+    """The side of those who ask; one command at a time."""
+
+    def __init__(self) -> None:
+        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * REQUEST_BYTES)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    def run(
+        self, words: list[str], cwd: Path | None, environment: dict[str, str], timeout_s: float
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        request = json.dumps([words, str(cwd or Path.cwd()), environment]).encode()
+        with (
+            tempfile.TemporaryFile("w+", encoding="utf-8") as stdout,
+            tempfile.TemporaryFile("w+", encoding="utf-8") as stderr,
+        ):
+            self._ours.settimeout(timeout_s)
+            socket.send_fds(self._ours, [request], [stdout.fileno(), stderr.fileno()])
+            answer = self._ours.recv(64)
+            assert answer, "the process that forks has ended"
+            stdout.seek(0)
+            stderr.seek(0)
+            return subprocess.CompletedProcess(words, int(answer), stdout.read(), stderr.read())
+
+    def close(self) -> None:
+        """End the process that forks."""
+        self._ours.close()
+        self._process.wait(timeout=10)
+
+
+def end(run: Callable[[], None]) -> NoReturn:
+    """Run and exit as Python does, but for taking apart what was imported, which takes longer than most commands."""
+    try:
+        run()
+    except SystemExit as error:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(error.code or 0))
+
+
+def serve(asked: socket.socket) -> None:
+    """Fork for each request until nobody can ask any more."""
+    while True:
+        request, streams, _, _ = socket.recv_fds(asked, REQUEST_BYTES, 2)
+        if not request:
+            return
+        words, cwd, environment = json.loads(request)
+        for module in USED.get(next((word for word in words if not word.startswith("-")), ""), ()):
+            if "--help" not in words:
+                importlib.import_module(f"symile_m3.{module}")
+        gc.freeze()  # else the first collection of a child copies every page
+        child = os.fork()
+        if child == 0:
+            asked.close()
+            for number, stream in enumerate(streams, start=1):
+                os.dup2(stream, number)
+                os.close(stream)
+            os.chdir(cwd)
+            os.environ.clear()
+            os.environ.update(environment)
+            sys.argv = ["symile-m3", *words]
+            end(run)
+        for stream in streams:
+            os.close(stream)
+        asked.send(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
+
+
+if __name__ == "__main__":
+    from symile_m3.cli import app  # noqa: F401
+    from symile_m3.cli.main import run
+
+    serve(socket.socket(fileno=int(sys.argv[1])))
