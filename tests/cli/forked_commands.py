@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,6 +31,7 @@ USED = {  # what a command imports once it knows what to do; `--help` must not, 
     "preview": ("preview",),
     "lexicon": ("images", "lexicon.translate"),
 }
+LISTING_EMOJI = ("build", "lexicon", "quickstart")  # for which 24,000 files are read
 REQUEST_BYTES = 2**20
 
 
@@ -71,6 +73,17 @@ class ForkedCommands:
         self._process.wait(timeout=10)
 
 
+@cache
+def prepare(command: str) -> None:
+    """Import what the command will, and read what it will read of installed packages and then keep."""
+    for module in USED.get(command, ()):
+        importlib.import_module(f"symile_m3.{module}")
+    if command in LISTING_EMOJI:
+        from symile_m3.images import open_image_pool
+
+        open_image_pool("emoji").classes()
+
+
 def end(run: Callable[[], None]) -> NoReturn:
     """Run and exit as Python does, but for taking apart what was imported, which takes longer than most commands."""
     try:
@@ -89,9 +102,8 @@ def serve(asked: socket.socket) -> None:
         if not request:
             return
         words, cwd, environment = json.loads(request)
-        for module in USED.get(next((word for word in words if not word.startswith("-")), ""), ()):
-            if "--help" not in words:
-                importlib.import_module(f"symile_m3.{module}")
+        if "--help" not in words:
+            prepare(next((word for word in words if not word.startswith("-")), ""))
         gc.freeze()  # else the first collection of a child copies every page
         child = os.fork()
         if child == 0:
@@ -110,7 +122,10 @@ def serve(asked: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    from symile_m3.cli import app  # noqa: F401
+    from typer.main import get_command
+
+    from symile_m3.cli.app import app
     from symile_m3.cli.main import run
 
+    get_command(app)  # for what it imports
     serve(socket.socket(fileno=int(sys.argv[1])))
