@@ -133,9 +133,10 @@ def _classify(inputs: Tensor, labels: Tensor, test: Tensor, *, hidden: int, step
         net = nn.Sequential(*layers, nn.Linear(hidden or width, classes))
         optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.1, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+        batch = min(512, len(inputs))
         for _ in range(steps):
-            rows = torch.randint(len(inputs), (512,), generator=random)
-            noisy = inputs[rows] + 0.3 * torch.randn(512, width, generator=random)
+            rows = torch.randint(len(inputs), (batch,), generator=random)
+            noisy = inputs[rows] + 0.3 * torch.randn(batch, width, generator=random)
             loss = F.cross_entropy(net(noisy), labels[rows], label_smoothing=0.1)
             optimizer.zero_grad()
             torch.autograd.backward(loss)

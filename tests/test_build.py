@@ -151,8 +151,9 @@ def killed(root: Path, workers: int, phase: str, count: int) -> None:
 @pytest.mark.parametrize(
     ("workers", "moments"),
     [
-        (1, [("media", 10), ("media", 70), ("shards", 3), ("shards", 40)]),
+        (1, [("media", 70), ("shards", 40)]),
         (2, [("media", 20), ("shards", 20)]),
+        pytest.param(1, [("media", 10), ("media", 70), ("shards", 3), ("shards", 40)], marks=pytest.mark.slow),
     ],
 )
 def test_killed_and_run_again(whole: Path, tmp_path: Path, workers: int, moments: list[tuple[str, int]]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -53,19 +54,24 @@ def _drawing_paths() -> dict[str, dict[str, Path]]:
     """class_key -> vendor folder -> file; variation selectors are dropped from the keys."""
     paths: dict[str, dict[str, Path]] = {}
     for vendor in sorted(VENDORS):
-        for path in sorted((_drawings_dir() / vendor).glob("U+*.png")):
-            points = [point for point in path.stem.lower().replace("u+", "").split("-") if point != "fe0f"]
-            paths.setdefault("-".join(points), {})[vendor] = path
+        folder = _drawings_dir() / vendor
+        for name in sorted(path.name for path in folder.iterdir()):  # names, as thousands of paths are slow to sort
+            stem, _, suffix = name.rpartition(".")
+            if stem.startswith("U+") and suffix == "png":
+                points = [point for point in stem.lower().replace("u+", "").split("-") if point != "fe0f"]
+                paths.setdefault("-".join(points), {})[vendor] = folder / name
     return paths
 
 
 @cache
 def _distinct_drawings(class_key: str) -> dict[str, Path]:
     """Vendor folder -> file, one a drawing: some emoji have the same file under every vendor."""
-    drawings: dict[bytes, str] = {}
+    drawings: dict[bytes | int, str] = {}
     paths = _drawing_paths().get(class_key, {})
-    for vendor, path in paths.items():
-        drawings.setdefault(path.read_bytes(), vendor)
+    sizes = {vendor: path.stat().st_size for vendor, path in paths.items()}
+    count = Counter(sizes.values())
+    for vendor, path in paths.items():  # a size that no other file has spares reading it
+        drawings.setdefault(sizes[vendor] if count[sizes[vendor]] == 1 else path.read_bytes(), vendor)
     return {vendor: paths[vendor] for vendor in drawings.values()}
 
 

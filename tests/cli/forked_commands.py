@@ -25,12 +25,14 @@ USED = {  # what a command imports once it knows what to do; `--help` must not, 
     "quickstart": ("build", "train", "evaluate"),
     "build": ("build", "images", "speech"),
     "train": ("train",),
+    "encode": ("features",),
     "eval": ("evaluate", "missing_plot"),
     "verify": ("audit",),
     "info": ("info",),
     "preview": ("preview",),
     "lexicon": ("images", "lexicon.translate"),
 }
+OPTIMISING = ("quickstart", "train", "encode", "eval", "verify")  # for which torch imports its compiler
 LISTING_EMOJI = ("build", "lexicon", "quickstart")  # for which 24,000 files are read
 REQUEST_BYTES = 2**20
 
@@ -78,6 +80,8 @@ def prepare(command: str) -> None:
     """Import what the command will, and read what it will read of installed packages and then keep."""
     for module in USED.get(command, ()):
         importlib.import_module(f"symile_m3.{module}")
+    if command in OPTIMISING:
+        importlib.import_module("torch._dynamo")
     if command in LISTING_EMOJI:
         from symile_m3.images import open_image_pool
 

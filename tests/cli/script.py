@@ -13,7 +13,10 @@ from forked_commands import ForkedCommands
 
 SCRIPT = Path(sys.executable).with_name("symile-m3")
 COMMANDS = ("quickstart", "build", "encode", "train", "eval", "verify", "info", "preview", "lexicon")
-TINY = ("--langs", "2", "--classes", "6", "--train", "24", "--val", "8", "--test", "8", "--clips", "16,4,4")
+TINY = (
+    *("--langs", "2", "--classes", "6", "--train", "24", "--val", "8", "--test", "8", "--clips", "16,4,4"),
+    *("--workers", "1"),
+)
 
 
 def environment(**changes: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from script import error_of, symile_m3
 
 from symile_m3.shards import DatasetReader, decode_member
 
-SMALL = ("--langs", "en,el", "--classes", "4", "--train", "40", "--val", "6", "--test", "6", "--workers", "2")
+SMALL = ("--langs", "en,el", "--classes", "4", "--train", "40", "--val", "6", "--test", "6", "--workers", "1")
 
 
 def babble(seed: int, rate_hz: int) -> np.ndarray[Any, np.dtype[np.float64]]:

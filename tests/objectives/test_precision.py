@@ -140,7 +140,15 @@ def fresh_compiler() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.parametrize(("name", "masked"), [("n", False), ("n", True), ("n:2", False), ("faces", True)])
+@pytest.mark.parametrize(
+    ("name", "masked"),
+    [
+        ("n", False),
+        ("faces", True),
+        pytest.param("n", True, marks=pytest.mark.slow),
+        pytest.param("n:2", False, marks=pytest.mark.slow),
+    ],
+)
 def test_a_compiled_loss_is_the_eager_one(name: str, masked: bool) -> None:
     reps, scale = random_reps(), torch.tensor(0.5, requires_grad=True)
     ids = torch.arange(12) % 5 if masked else None
@@ -163,7 +171,9 @@ def test_a_compiled_loss_is_the_eager_one(name: str, masked: bool) -> None:
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.parametrize("name", ["n", "n:2", "faces"])
+@pytest.mark.parametrize(
+    "name", ["n:2", pytest.param("n", marks=pytest.mark.slow), pytest.param("faces", marks=pytest.mark.slow)]
+)
 def test_a_compiled_loss_draws_shuffles_of_its_own(name: str) -> None:
     """From the global generator, anew in each step. Three rows have two cycles, so all that it can give are known."""
     reps, scale = random_reps(rows=3), torch.tensor(0.5, requires_grad=True)
