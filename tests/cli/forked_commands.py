@@ -32,7 +32,7 @@ USED = {  # what a command imports once it knows what to do; `--help` must not, 
     "preview": ("preview",),
     "lexicon": ("images", "lexicon.translate"),
 }
-OPTIMISING = ("quickstart", "train", "encode", "eval", "verify")  # for which torch imports its compiler
+OPTIMISING = {"quickstart", "train", "encode", "eval"}  # for which torch imports its compiler
 LISTING_EMOJI = ("build", "lexicon", "quickstart")  # for which 24,000 files are read
 REQUEST_BYTES = 2**20
 
@@ -99,12 +99,12 @@ def end(run: Callable[[], None]) -> NoReturn:
         os._exit(int(error.code or 0))
 
 
-def serve(asked: socket.socket) -> None:
+def serve(asked: socket.socket) -> NoReturn:
     """Fork for each request until nobody can ask any more."""
     while True:
         request, streams, _, _ = socket.recv_fds(asked, REQUEST_BYTES, 2)
         if not request:
-            return
+            os._exit(0)
         words, cwd, environment = json.loads(request)
         if "--help" not in words:
             prepare(next((word for word in words if not word.startswith("-")), ""))

@@ -9,7 +9,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from forked_commands import ForkedCommands
+from forked_commands import OPTIMISING, ForkedCommands
 
 SCRIPT = Path(sys.executable).with_name("symile-m3")
 COMMANDS = ("quickstart", "build", "encode", "train", "eval", "verify", "info", "preview", "lexicon")
@@ -41,7 +41,8 @@ def console_script(
 
 
 @cache
-def forked_commands() -> ForkedCommands:
+def forked_commands(optimising: bool) -> ForkedCommands:
+    """Two, as forks of a process that has imported torch are slower by half."""
     commands = ForkedCommands()
     atexit.register(commands.close)
     return commands
@@ -56,7 +57,8 @@ def symile_m3(
     """
     if any(name.startswith("PYTHON") for name in env):
         return console_script(*words, cwd=cwd, timeout=timeout, **env)
-    return forked_commands().run([*map(str, words)], cwd, environment(**env), timeout)
+    commands = forked_commands(not OPTIMISING.isdisjoint(words))
+    return commands.run([*map(str, words)], cwd, environment(**env), timeout)
 
 
 def error_of(result: subprocess.CompletedProcess[str]) -> str:

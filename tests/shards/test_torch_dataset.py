@@ -188,31 +188,27 @@ def test_ranks_may_be_given(root: Path) -> None:
             StreamingDataset(reader, config, **wrong)
 
 
-def run(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("torch_epochs.py")), *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-
-
-def lines(process: subprocess.Popen[str]) -> list[str]:
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    return output.splitlines()
-
-
 def test_ranks_come_from_torch_distributed_and_workers_may_be_spawned(tmp_path: Path, root: Path) -> None:
-    processes = [run(str(root), str(rank), "2", str(tmp_path / "store")) for rank in range(2)]
-    spawned = run(str(root))
+    script = Path(__file__).with_name("torch_epochs.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(root), str(tmp_path)],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+
+    def printed(name: str) -> list[str]:
+        return (tmp_path / f"{name}.txt").read_text().splitlines()
+
     reader = DatasetReader(root, "train")
-    for rank, process in enumerate(processes):
+    for rank in range(2):
         config = LoaderConfig(batch_size=4, seed=5, window=20, rank=rank, world=2)
         loader = Loader(reader, config, transform=keys_and_epoch)
-        assert lines(process) == [" ".join([str(epoch), *keys]) for _ in range(2) for epoch, keys in loader]
+        assert printed(str(rank)) == [" ".join([str(epoch), *keys]) for _ in range(2) for epoch, keys in loader]
     loader = Loader(reader, LoaderConfig(batch_size=4, seed=5, window=20), transform=keys_and_epoch)
-    assert lines(spawned) == [" ".join([str(epoch), *keys]) for _ in range(2) for epoch, keys in loader]
+    assert printed("spawned") == [" ".join([str(epoch), *keys]) for _ in range(2) for epoch, keys in loader]
 
 
 class Asking(StreamingDataset[Any]):
