@@ -84,7 +84,7 @@ def losses(run: Path) -> list[float]:
 
 
 def test_a_run_killed_at_any_step_goes_on_to_the_same_bits(data: Path, tmp_path: Path) -> None:
-    words = [*WORDS, "--data", data, "--objective", "symile", "--steps", "300", "--set", "evaluations=30"]
+    words = [*WORDS, "--data", data, "--objective", "symile", "--steps", "150", "--set", "evaluations=15"]
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     whole = subprocess.Popen(command(*words, "--runs", tmp_path / "whole"), **silent)
     killed = subprocess.Popen(command(*words, "--runs", tmp_path / "killed"), **silent)
@@ -95,7 +95,7 @@ def test_a_run_killed_at_any_step_goes_on_to_the_same_bits(data: Path, tmp_path:
         time.sleep(0.001)
     killed.kill()
     assert killed.wait() == -signal.SIGKILL
-    assert 37 <= len(steps(run)) < 300
+    assert 37 <= len(steps(run)) < 150
     last = subprocess.run(
         command(*words, "--runs", tmp_path / "killed", "--resume"), capture_output=True, text=True, timeout=120
     )
@@ -104,7 +104,7 @@ def test_a_run_killed_at_any_step_goes_on_to_the_same_bits(data: Path, tmp_path:
     sessions = json.loads((run / "run.json").read_text())["sessions"]
     assert [session["step"] >= 30 for session in sessions] == [False, True]
     assert steps(run) == steps(other)
-    assert len(losses(run)) == 300
+    assert len(losses(run)) == 150
     for name in ("last.safetensors", "best.safetensors"):
         assert (run / name).read_bytes() == (other / name).read_bytes()
 

@@ -62,28 +62,27 @@ def test_weights_of_other_towers(tmp_path: Path) -> None:
         WhisperClips(parse_tower("audio", f"whisper:{whisper}"))
 
 
-@pytest.mark.parametrize(
-    "spec", ["image=clip:RN50@openai", "audio=whisper:openai/whisper-large-v3", "text=xlmr:xlm-roberta-large"]
-)
-def test_without_a_network(spec: str, tmp_path: Path) -> None:
+def test_without_a_network(tmp_path: Path) -> None:
     """Empty caches and a Hub that may not be asked, as on the node of a cluster; in a process of its own."""
-    modality, _, text = spec.partition("=")
+    specs = ["image=clip:RN50@openai", "audio=whisper:openai/whisper-large-v3", "text=xlmr:xlm-roberta-large"]
     program = (
         "import sys\n"
         "from symile_m3.errors import TrainingError\n"
         "from symile_m3.towers.spec import parse_tower\n"
         "from symile_m3.towers.weights import find_weights\n"
-        "try: find_weights(parse_tower(*sys.argv[1:]))\n"
-        "except TrainingError as error: print(error)\n"
+        "for spec in sys.argv[1:]:\n"
+        "    modality, _, text = spec.partition('=')\n"
+        "    try: find_weights(parse_tower(modality, text))\n"
+        "    except TrainingError as error: print(error)\n"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "HOME": str(tmp_path)}
     environment |= dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY", "HTTP_PROXY"), "http://127.0.0.1:9")
     run = subprocess.run(
-        [sys.executable, "-c", program, modality, text], capture_output=True, text=True, env=environment, timeout=120
+        [sys.executable, "-c", program, *specs], capture_output=True, text=True, env=environment, timeout=120
     )
-    (line,) = run.stdout.splitlines()
-    assert line.startswith(f"{spec}: its weights are not on this machine and cannot be downloaded ("), run.stderr
-    assert line.endswith("run again with a network, or name a local checkpoint")
+    for line, spec in zip(run.stdout.splitlines(), specs, strict=True):
+        assert line.startswith(f"{spec}: its weights are not on this machine and cannot be downloaded ("), run.stderr
+        assert line.endswith("run again with a network, or name a local checkpoint")
 
 
 def test_without_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
