@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from script import error_of, symile_m3
+from script import console_script, error_of, symile_m3
 
 from symile_m3.cli.info import info_tables
 from symile_m3.cli.output import PLAIN_WIDTH
@@ -53,7 +53,7 @@ def test_tables_hold_the_figures(tiny_dataset: Path, found: DatasetInfo) -> None
 
 
 def test_json_to_a_file_and_to_standard_output(tiny_dataset: Path, found: DatasetInfo, tmp_path: Path) -> None:
-    shown = symile_m3("info", "--data", tiny_dataset, "--json", "-")
+    shown = console_script("info", "--data", tiny_dataset, "--json", "-")
     assert json.loads(shown.stdout) == json.loads(json.dumps(found.to_json()))
     written = symile_m3("info", "--data", tiny_dataset, "--json", tmp_path / "info.json")
     assert "Splits" in written.stdout

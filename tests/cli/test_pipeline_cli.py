@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from script import SCRIPT, environment, error_of, symile_m3
+from script import SCRIPT, console_script, environment, error_of, symile_m3
 
 # Enough to go through every part; far too little to learn.
 SMALL = ("--batch-size", "16", "--set", "dim=32", "--set", "image_views=1", "--set", "audio_steps=10")
@@ -69,7 +69,7 @@ def test_eval_prints_the_table_and_writes_the_figures(trained: tuple[Path, Path]
         assert outcome["ci95"][0] <= outcome["top1"] <= outcome["ci95"][1]
         assert {"overall", "both", "audio_only", "text_only", "none"} <= set(figures["missing"][name])
     assert figures["missing"]["p"] == 0.5
-    piped = symile_m3(*words, "--json", "-", timeout=300)
+    piped = console_script(*words, "--json", "-", timeout=300)
     assert json.loads(piped.stdout) == figures
 
 
@@ -92,7 +92,7 @@ def test_eval_draws_a_curve_and_shows_what_is_asked_for(trained: tuple[Path, Pat
 
 
 def test_verify_is_content(tiny_dataset: Path) -> None:
-    result = symile_m3("verify", "--data", tiny_dataset, "--no-probes", "--json", "-", timeout=300)
+    result = console_script("verify", "--data", tiny_dataset, "--no-probes", "--json", "-", timeout=300)
     assert result.returncode == 0, result.stderr + result.stdout
     figures = json.loads(result.stdout)
     assert figures["ok"] is True

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from script import error_of, symile_m3
+from script import console_script, error_of, symile_m3
 
 from symile_m3.preview import preview_page
 
 
 def test_writes_the_page_of_the_library(tiny_dataset: Path, tmp_path: Path) -> None:
     words = ("--data", tiny_dataset, "--split", "test", "--samples", "5", "--seed", "7")
-    result = symile_m3("preview", *words, cwd=tmp_path)
+    result = console_script("preview", *words, cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith("preview.html: 5 of 16 test samples, ")
     assert [path.name for path in tmp_path.iterdir()] == ["preview.html"]
