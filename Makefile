@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test browser lint bench
+.PHONY: help quickstart test slow browser lint bench
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -16,8 +16,11 @@ quickstart: $(VENV)/.installed ## build, train and evaluate in a smaller setting
 test: $(VENV)/.installed-dev ## the fast tests, by JOBS processes
 	$(BIN)/pytest -n $(JOBS) --dist worksteal
 
+slow: $(VENV)/.installed-dev ## the long tests, by JOBS processes
+	$(BIN)/pytest -m slow -n $(JOBS) --dist worksteal
+
 browser: $(VENV)/.installed-dev ## the tests of pages, in the system's Chromium
-	$(BIN)/pytest -m browser
+	$(BIN)/pytest -m browser tests/browser
 
 lint: $(VENV)/.installed-dev ## ruff and mypy
 	$(BIN)/ruff check .
