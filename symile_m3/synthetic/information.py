@@ -1,8 +1,8 @@
 """What the synthetic process is exactly worth: information in nats, and the best accuracies there can be.
 
-Closed forms, for any number of bits and vectors. Write q = 2^-d and h for the entropy of a yes or no. Let a be the first
-vector, c the last, and b those between, together; their exclusive or, x, is uniform, and whatever is true of b with
-three vectors is true of x with more.
+Closed forms, for any number of bits and vectors. Write q = 2^-d and h for the entropy of a yes or no. Let a be the
+first vector, c the last, and b those between, together; their exclusive or, x, is uniform, and whatever is true of b
+with three vectors is true of x with more.
 
 - c is a where i = 0, and where i = 1 and x = 0; so P(c = a) = (1 - p) + p q, and every other c has p q.
   I(a;c) = d ln 2 - H(c|a), with H(c|a) from these 2^d probabilities.
@@ -70,8 +70,8 @@ def best_accuracy(process: XorProcess, predicted: str, given: str) -> float:
 
     For a and c: all others leave two candidates, one of them with probability max(p, 1 - p), or one where
     both are the same; with one of those between missing, a and c are each other's best guess; without the other of
-    a and c there is nothing. For one between: where a and c differ, it follows from all others; where they are the same,
-    the best guess is what makes the exclusive or zero; with anything missing there is nothing.
+    a and c there is nothing. For one between: where a and c differ, it follows from all others; where they are the
+    same, the best guess is what makes x zero; with anything missing there is nothing.
 
     Args:
         predicted: the letter of a vector.
