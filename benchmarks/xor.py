@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -49,7 +50,7 @@ def measure(name: str) -> dict[str, Any]:
     script = Path(sys.executable).with_name("symile-m3")
     with tempfile.TemporaryDirectory(prefix="symile-m3-xor-") as folder:
         report = Path(folder) / "report.json"
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), _cpu_seconds()
         subprocess.run([str(script), "xor", *words, "--json", str(report)], check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - start
         found = json.loads(report.read_text(encoding="utf-8"))
@@ -59,8 +60,20 @@ def measure(name: str) -> dict[str, Any]:
         "hardware": hardware(),
         "date": datetime.date.today().isoformat(),
         "seconds": round(seconds, 1),
+        "cpu_seconds": round(_cpu_seconds() - cpu_start, 1),  # of all processes, whatever else ran beside them
         "report": found,
     }
+
+
+def _measured(path: Path) -> dict[str, Any]:
+    """The records there are; read again before each is added, as two settings may be measured side by side."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def tables(records: dict[str, dict[str, Any]]) -> str:
@@ -78,9 +91,10 @@ def _setting(name: str, record: dict[str, Any]) -> Iterator[str]:
     report = record["report"]
     config, process = report["config"], report["process"]
     yield (
-        f"**{name}**: `{record['command']}`, {record['seconds']:.0f} s. Top-1 of {report['predicted']} from the "
-        f"{len(report['given'])} others, d = {process['dim']}, mean of {config['seeds']} seeds; {config['steps']} steps "
-        f"of {config['batch']:,}. {record['hardware']}, {record['date']}."
+        f"**{name}**: `{record['command']}`, {record['seconds']:.0f} s ({record['cpu_seconds']:.0f} s of "
+        f"processor time). Top-1 of {report['predicted']} from the "
+        f"{len(report['given'])} others, d = {process['dim']}, mean of {config['seeds']} seeds; "
+        f"{config['steps']} steps of {config['batch']:,}. {record['hardware']}, {record['date']}."
     )
     names = list(report["points"][0]["results"])
     yield ""
@@ -123,11 +137,11 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="measure nothing")
     arguments = parser.parse_args()
     path = RESULTS / "xor.json"
-    records = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for name in [] if arguments.table else arguments.settings or list(SETTINGS):
-        records[name] = measure(name)
+        record = measure(name)
+        records = {**_measured(path), name: record}
         path.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
-    text = tables(records)
+    text = tables(_measured(path))
     (RESULTS / "xor.md").write_text(text, encoding="utf-8")
     print(text)
 

@@ -107,15 +107,18 @@ def xor(
     accuracies stand the exact information and the best accuracies there can be: from all other vectors, and from what
     the pairs of vectors say, which is all that CLIP learns from.
     """
-    from symile_m3.cli.output import show
-    from symile_m3.cli.progress import open_progress
-    from symile_m3.synthetic.plot import draw_sweep
-    from symile_m3.synthetic.sweep import PAPER_P, SweepConfig, run_sweep
+    from symile_m3.synthetic import PAPER_P
 
     paper = modalities == 3
     values = tuple(p) if p is not None else PAPER_P if paper else (1.0,)
     if plot_to is not None and len(values) < 2:
         raise typer.BadParameter("one value of --p makes no curve; give several", param_hint="--plot")
+
+    from symile_m3.cli.output import show
+    from symile_m3.cli.progress import open_progress
+    from symile_m3.synthetic.plot import draw_sweep
+    from symile_m3.synthetic.sweep import SweepConfig, run_sweep
+
     given = {"steps": steps, "objectives": None if objective is None else tuple(dict.fromkeys(objective))}
     config = SweepConfig(
         p=values,

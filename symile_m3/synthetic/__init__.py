@@ -4,6 +4,6 @@ The process and its exact information need no torch; `symile_m3.synthetic.experi
 """
 
 from symile_m3.synthetic.information import Information, best_accuracy, best_from_one, best_with_missing
-from symile_m3.synthetic.process import XorProcess
+from symile_m3.synthetic.process import PAPER_P, XorProcess
 
-__all__ = ["Information", "XorProcess", "best_accuracy", "best_from_one", "best_with_missing"]
+__all__ = ["PAPER_P", "Information", "XorProcess", "best_accuracy", "best_from_one", "best_with_missing"]

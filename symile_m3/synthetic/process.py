@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from symile_m3.errors import UsageError
 from symile_m3.seeds import generator
 
+PAPER_P = tuple(step / 10 for step in range(11))
 MAX_MODALITIES = len(string.ascii_lowercase)
 MAX_CANDIDATES_DIM = 12  # 4,096 candidates; the information needs no candidates, and has no limit
 

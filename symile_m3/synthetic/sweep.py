@@ -15,9 +15,8 @@ from symile_m3.parallel import available_cpus, run_parallel
 from symile_m3.progress import NoProgress, Progress
 from symile_m3.synthetic.experiment import ExperimentConfig, ExperimentResult, run_experiment
 from symile_m3.synthetic.information import Information, best_accuracy, best_from_one, best_with_missing
-from symile_m3.synthetic.process import XorProcess
+from symile_m3.synthetic.process import PAPER_P, XorProcess
 
-PAPER_P = tuple(step / 10 for step in range(11))
 _RESAMPLES = 1000
 
 
