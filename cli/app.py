@@ -18,6 +18,7 @@ from symile_m3.cli.preview import preview
 from symile_m3.cli.quickstart import quickstart
 from symile_m3.cli.train import train
 from symile_m3.cli.verify import verify
+from symile_m3.cli.xor import xor
 
 app = typer.Typer(
     name="symile-m3",
@@ -36,6 +37,7 @@ _EXAMPLES: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("verify", verify, "symile-m3 verify --data data/m3"),
     ("info", info, "symile-m3 info --data data/m3 --json info.json"),
     ("preview", preview, "symile-m3 preview --split test --samples 12 --output preview.html"),
+    ("xor", xor, "symile-m3 xor --plot xor.png --json xor.json"),
 )
 
 
