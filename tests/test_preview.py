@@ -17,8 +17,9 @@ from rewritten_dataset import rewrite
 from symile_m3.errors import DamagedSampleError, NotBuiltError, ShardError, UsageError
 from symile_m3.pages.charts import rank_chart, share_bars
 from symile_m3.pages.palette import palette
+from symile_m3.pages.words import direction, language_name
 from symile_m3.plan import load_plan
-from symile_m3.preview import direction, language_name, preview_page
+from symile_m3.preview import preview_page
 from symile_m3.shards import DatasetIndex, DatasetLayout, DatasetReader, ShardReader, decode_json, write_shard
 from symile_m3.shards.writer import RawSample
 
