@@ -16,6 +16,7 @@ from symile_m3.cli.lexicon import lexicon_app
 from symile_m3.cli.options import paragraphs
 from symile_m3.cli.preview import preview
 from symile_m3.cli.quickstart import quickstart
+from symile_m3.cli.report import report
 from symile_m3.cli.train import train
 from symile_m3.cli.verify import verify
 from symile_m3.cli.xor import xor
@@ -34,6 +35,7 @@ _EXAMPLES: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("train", train, "symile-m3 train --objective symile --missing-p 0.5 --runs runs/missing"),
     ("encode", encode, "symile-m3 encode --data data/m3 --set image=clip:ViT-L-14@openai"),
     ("eval", evaluate, "symile-m3 eval --missing-p 0.5 --json eval.json"),
+    ("report", report, "symile-m3 report --runs runs/m3 --out report"),
     ("verify", verify, "symile-m3 verify --data data/m3"),
     ("info", info, "symile-m3 info --data data/m3 --json info.json"),
     ("preview", preview, "symile-m3 preview --split test --samples 12 --output preview.html"),

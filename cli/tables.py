@@ -10,14 +10,10 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-TITLES = {"symile": "Symile", "clip": "CLIP"}
-PATTERNS = {
-    "overall": "all queries",
-    "both": "audio and text",
-    "text_only": "text only",
-    "audio_only": "audio only",
-    "none": "nothing",
-}
+from symile_m3.wording import PATTERNS as PATTERNS
+from symile_m3.wording import objective_title as objective_title
+from symile_m3.wording import share as share
+from symile_m3.wording import span as span
 
 
 def facts(title: str, rows: Sequence[tuple[str, str]]) -> Table:
@@ -142,12 +138,6 @@ def fill_lines(missing: Mapping[str, Any]) -> list[RenderableType]:
     return [Text(f"In place of what is hidden, {' and '.join(names)}: {how}") for how, names in by_text.items()]
 
 
-def span(ci95: Sequence[float]) -> str:
-    """An interval of shares."""
-    low, high = ci95
-    return f"{share(low)} to {share(high)}"
-
-
 def run_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
     """What `train` left, one row an objective."""
     from symile_m3.cli.output import duration
@@ -203,15 +193,3 @@ def lexicon_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table
 def plain_table(title: str | None) -> Table:
     """A table as all of ours look."""
     return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-
-
-def objective_title(objective: str) -> str:
-    """The name of an objective for people."""
-    return TITLES.get(objective, objective)
-
-
-def share(value: float | None) -> str:
-    """A share with three digits, or four where it is small; `-` for none."""
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if value == 0 or value >= 0.0095 else f"{value:.4f}"

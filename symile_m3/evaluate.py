@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,9 @@ from symile_m3.questions import Questions
 from symile_m3.recipe import TrainConfig
 
 __all__ = ["PATTERNS", "bootstrap_interval", "evaluate"]
+
+
+Observer = Callable[[Questions, Sequence[parts.Measured]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +59,7 @@ def evaluate(
     bound: bool = False,
     on_bad_sample: str = "stop",
     progress: Progress | None = None,
+    observe: Observer | None = None,
 ) -> dict[str, Any]:
     """Evaluate every run in `runs` on the test split of the dataset in `data`, a directory or URL.
 
@@ -70,6 +74,8 @@ def evaluate(
         by_class: also report the accuracy of each class.
         gap: also measure the modality gap.
         bound: also measure the bound of the total correlation.
+        observe: is given the questions and what was measured of each run, once; the runs of the results then also
+            tell which image each query retrieved.
 
     Returns:
         The figures, as `eval --json` writes them: dataset, bounds, results, and what was asked for beside them.
@@ -95,7 +101,14 @@ def evaluate(
     features = load_features(dataset, feature_config, progress)
     least = {name: min(run.config.mean_missing_p for run in found if run.name == name) for name in _names(found)}
 
-    asked = Asked(missing=chosen_p, directions=directions, gap=gap, bound=bound, seed=seed)
+    asked = Asked(
+        missing=chosen_p,
+        directions=directions,
+        gap=gap,
+        bound=bound,
+        retrieved=observe is not None,
+        seed=seed,
+    )
     measured: list[parts.Measured] = []
     questions: Questions | None = None
     asked_with = found[0].config.model
@@ -121,6 +134,8 @@ def evaluate(
             )
             task.advance()
     assert questions is not None
+    if observe is not None:
+        observe(questions, measured)
     main = {
         name: [run for run in measured if run.name == name and run.config.mean_missing_p == p]
         for name, p in least.items()

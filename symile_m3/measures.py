@@ -17,7 +17,7 @@ from symile_m3.information import Bound, unseen_bound
 from symile_m3.model import Model
 from symile_m3.objectives import Objective
 from symile_m3.questions import Encoded, Questions
-from symile_m3.ranking import Representations, first_right
+from symile_m3.ranking import Representations, first_candidate, first_right
 from symile_m3.repstore import Replaced
 from symile_m3.retrieval import QUERY
 from symile_m3.shards import missing_mask
@@ -34,6 +34,7 @@ class Asked:
         directions: every modality from the other two and from each of them alone.
         gap: the modality gap.
         bound: the bound of the total correlation.
+        retrieved: which image each query retrieves.
         seed: of what is hidden, and of the batches of the bound.
     """
 
@@ -41,6 +42,7 @@ class Asked:
     directions: bool = False
     gap: bool = False
     bound: bool = False
+    retrieved: bool = False
     seed: int = 0
 
 
@@ -55,6 +57,7 @@ class Measures:
         fill: what stands for a hidden modality; empty where none was hidden.
         single_fill: what stands for the other modality of a query of one alone; empty where none was asked.
         gap, bound: where asked for; the bound only where it holds.
+        retrieved_Q: the candidate image that each query retrieves; None where not asked for.
     """
 
     ranks_Q: Tensor
@@ -64,6 +67,7 @@ class Measures:
     single_fill: str = ""
     gap: ModalityGap | None = None
     bound: Bound | None = None
+    retrieved_Q: Tensor | None = None
 
 
 def hidden(questions: Questions, p: float, seed: int) -> dict[str, Tensor]:
@@ -132,6 +136,16 @@ def measure(
         single_fill=(PAIR if in_pairs else fill) if asked.directions else "",
         gap=modality_gap(objective, questions, encoded) if asked.gap else None,
         bound=_bound(model, objective, encoded, asked),
+        retrieved_Q=(
+            first_candidate(
+                objective.scores,
+                [queries[name] for name in QUERY],
+                encoded.candidates["image"],
+                questions.answers["image"],
+            )
+            if asked.retrieved
+            else None
+        ),
     )
 
 

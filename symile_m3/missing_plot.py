@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from symile_m3.plots import COLOURS, EXACT, as_png, new_figure
 from symile_m3.shards import write_bytes
+from symile_m3.wording import objective_title
 
-_COLOURS = {"symile": "#1f6fb4", "clip": "#c8641e"}
-_NAMES = {"symile": "Symile", "clip": "CLIP"}
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Points = list[tuple[float, float, Sequence[float]]]
+Panel = tuple[str, dict[str, Points], list[tuple[float, float]]]
+"""Label, the points of each objective, and the exact values."""
 
 
 def draw_missing(path: Path, report: Mapping[str, Any]) -> None:
@@ -24,51 +30,54 @@ def draw_missing(path: Path, report: Mapping[str, Any]) -> None:
         ValueError: it has none.
         ShardError: the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     panels = _panels(report)
     if not panels:
         raise ValueError("the report has no curve: evaluate several --missing-p, or runs trained with several")
-    figure = Figure(figsize=(4.6 * len(panels), 3.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axis, (label, curves, exact) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        for name, points in curves.items():
-            shares = [share for _, share, _ in points]
-            below = [share - low for _, share, (low, _) in points]
-            above = [high - share for _, share, (_, high) in points]
-            axis.errorbar(
-                [p for p, _, _ in points],
-                shares,
-                yerr=[[max(0.0, size) for size in below], [max(0.0, size) for size in above]],
-                marker="o",
-                markersize=4,
-                capsize=3,
-                color=_COLOURS.get(name),
-                label=_NAMES.get(name, name),
-            )
-        if exact:
-            axis.plot(
-                [p for p, _ in exact], [best for _, best in exact], "--", color="#666666", label="best there can be"
-            )
-        axis.set_xlabel(label)
-        axis.set_ylabel("test top-1, all queries")
-        axis.set_ylim(0, 1)
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    write_bytes(path, buffer.getvalue())
+    figure = new_figure(4.6 * len(panels), 3.4)
+    for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        _draw(axis, panel)
+    write_bytes(path, as_png(figure))
 
 
-Points = list[tuple[float, float, Sequence[float]]]
+def missing_figures(report: Mapping[str, Any]) -> list[tuple[str, Figure]]:
+    """The curves that a report has, each as a figure of its own, with what is on its axis."""
+    figures = []
+    for panel in _panels(report):
+        figure = new_figure(4.6, 3.4)
+        _draw(figure.subplots(), panel)
+        figures.append((panel[0], figure))
+    return figures
 
 
-def _panels(report: Mapping[str, Any]) -> list[tuple[str, dict[str, Points], list[tuple[float, float]]]]:
-    """Label, the points of each objective, and the exact values."""
+def _draw(axis: Axes, panel: Panel) -> None:
+    label, curves, exact = panel
+    for name, points in curves.items():
+        shares = [share for _, share, _ in points]
+        below = [share - low for _, share, (low, _) in points]
+        above = [high - share for _, share, (_, high) in points]
+        axis.errorbar(
+            [p for p, _, _ in points],
+            shares,
+            yerr=[[max(0.0, size) for size in below], [max(0.0, size) for size in above]],
+            marker="o",
+            markersize=4,
+            capsize=3,
+            color=COLOURS.get(name),
+            label=objective_title(name),
+        )
+    if exact:
+        axis.plot([p for p, _ in exact], [best for _, best in exact], "--", color=EXACT, label="best there can be")
+    axis.set_xlabel(label)
+    axis.set_ylabel("test top-1, all queries")
+    axis.set_ylim(0, 1)
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False)
+
+
+def _panels(report: Mapping[str, Any]) -> list[Panel]:
     names = list(report["results"])
-    panels: list[tuple[str, dict[str, Points], list[tuple[float, float]]]] = []
+    panels: list[Panel] = []
     if "missing_curve" in report:
         records = sorted(report["missing_curve"], key=lambda record: float(record["p"]))
         curves: dict[str, Points] = {

@@ -129,6 +129,48 @@ def first_right(
     return ranks_Q
 
 
+def first_candidate(
+    scores: Scores,
+    query_reps: Sequence[Representations],
+    candidates: Representations,
+    answers: Answers,
+    *,
+    memory_budget: int = MEMORY_BUDGET,
+) -> Tensor:
+    """The candidate that every query retrieves: the one of the highest score.
+
+    Of equal scores, or where one is not a number, a wrong candidate is taken; so it is right exactly where
+    `first_right` says 1. Arguments as those of `first_right`.
+
+    Returns:
+        (Q,) rows of candidates.
+    """
+    found_Q = torch.zeros_like(answers.wanted_Q)
+    if not len(found_Q):
+        return found_Q
+    dim = query_reps[0][torch.zeros(1, dtype=torch.long)].shape[1]
+    query_rows, candidate_rows = _tile(len(query_reps), dim, memory_budget)
+    for rows in torch.split(torch.arange(len(found_Q)), query_rows):
+        reps = [rep[rows] for rep in query_reps]
+        best: list[tuple[Tensor, Tensor]] = []  # (T, Q) scores and rows: the best of each tile, right and wrong apart
+        for part in torch.split(torch.arange(len(candidates)), candidate_rows):
+            scores_QN = scores(reps, candidates[part]).cpu()
+            right_QN = (answers.labels_NW[part][None] == answers.wanted_Q[rows][:, None, None]).any(dim=2)
+            for of_kind_QN in (right_QN, ~right_QN):
+                value_Q, at_Q = scores_QN.masked_fill(~of_kind_QN, -torch.inf).max(dim=1)
+                best.append((value_Q, part[at_Q]))
+        right_at, wrong_at = (_highest(best[kind::2]) for kind in (0, 1))
+        found_Q[rows] = torch.where(right_at[0] > wrong_at[0], right_at[1], wrong_at[1])
+    return found_Q
+
+
+def _highest(best: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """(Q,) scores and rows, the highest of all tiles."""
+    values_TQ, rows_TQ = (torch.stack(parts) for parts in zip(*best, strict=True))
+    value_Q, tile_Q = values_TQ.max(dim=0)
+    return value_Q, rows_TQ.gather(0, tile_Q[None])[0]
+
+
 def _best_right(tiles: Iterator[tuple[Tensor, Tensor]], queries: int, like: Tensor) -> Tensor:
     best_Q = torch.full((queries,), -torch.inf, device=like.device)
     for scores_QN, right_QN in tiles:

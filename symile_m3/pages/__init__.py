@@ -10,17 +10,17 @@ from string import Template
 
 
 def assemble(name: str, values: Mapping[str, str], *, style: str = "") -> str:
-    """The page `name`, with its style and script within it, and a policy that forbids it anything else.
+    """The page `name`, with style and script within it, and a policy that forbids it anything else.
 
     The policy (a Content-Security-Policy) lets the browser load nothing from outside and run no script but
-    the page's own, whatever the values hold.
+    the pages' own, whatever the values hold.
 
     Args:
         values: HTML for the placeholders of the template.
-        style: CSS in addition to the page's own.
+        style: CSS in addition to that of all pages and that of this one.
     """
-    css = _read(f"{name}.css") + style
-    js = _read(f"{name}.js")
+    css = _read("common.css") + _read(f"{name}.css") + style
+    js = _read("common.js")
     policy = (
         f"default-src 'none'; img-src data:; media-src data:; style-src '{_digest(css)}'; script-src '{_digest(js)}'; "
         "base-uri 'none'; form-action 'none'"

@@ -41,6 +41,26 @@ def palette(count: int) -> list[Swatch]:
     return swatches
 
 
+def heat(count: int) -> list[Swatch]:
+    """`count` swatches from hardly any colour to a strong one, each with the ink that stands out from it."""
+    swatches = []
+    for i in range(count):
+        part = i / max(count - 1, 1)
+        light, dark = (_hex(lightness, 0.11 * part, 250) for lightness in (0.985 - 0.535 * part, 0.25 + 0.55 * part))
+        swatches.append(
+            Swatch(light_ink=_ink(light), light_ground=light, dark_ink=_ink(dark), dark_ground=dark),
+        )
+    return swatches
+
+
+def _ink(ground: str) -> str:
+    """Nearly black or white, whichever stands out more."""
+    channels = (int(ground[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    luminance = 0.2126 * r + 0.7152 * g + 0.0722 * b
+    return "#0b0c0e" if (luminance + 0.05) ** 2 > 1.05 * 0.0535 else "#ffffff"
+
+
 def _hex(lightness: float, chroma: float, hue_deg: float) -> str:
     """Oklch as sRGB; chroma is lowered until the colour is one that a screen can show."""
     while True:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
 from typing import Any
 
 from symile_m3.languages import LANGUAGES
-from symile_m3.pages.palette import palette
+from symile_m3.pages.palette import Swatch, palette
 
 
 def language_name(code: str) -> str:
@@ -37,9 +37,17 @@ def _locale(code: str) -> Any:
 
 def language_colours(count: int) -> str:
     """The colours of the languages, as classes `l0`, `l1`, ... that set `--hue` and `--tint`."""
-    swatches = palette(count)
-    light = [f".l{i}{{--hue:{s.light_ink};--tint:{s.light_ground}}}" for i, s in enumerate(swatches)]
-    dark = [f".l{i}{{--hue:{s.dark_ink};--tint:{s.dark_ground}}}" for i, s in enumerate(swatches)]
+    return _colours("l", palette(count))
+
+
+def heat_colours(swatches: Sequence[Swatch]) -> str:
+    """The colours of shares, as classes `h0`, `h1`, ... that set `--hue` and `--tint`."""
+    return _colours("h", swatches)
+
+
+def _colours(prefix: str, swatches: Sequence[Swatch]) -> str:
+    light = [f".{prefix}{i}{{--hue:{s.light_ink};--tint:{s.light_ground}}}" for i, s in enumerate(swatches)]
+    dark = [f".{prefix}{i}{{--hue:{s.dark_ink};--tint:{s.dark_ground}}}" for i, s in enumerate(swatches)]
     return "\n".join([*light, "@media (prefers-color-scheme: dark){", *dark, "}\n"])
 
 

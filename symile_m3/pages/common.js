@@ -1,6 +1,8 @@
 "use strict";
 {
-  const buttons = [...document.querySelectorAll(".legend button")];
+  const legend = document.querySelector(".legend");
+  const filters = legend.dataset.filters; // the data-* attribute that buttons and cards share
+  const buttons = [...legend.querySelectorAll("button")];
   const cards = [...document.querySelectorAll(".card")];
   const all = document.querySelector(".all");
   const none = document.querySelector(".none");
@@ -9,11 +11,11 @@
 
   const show = () => {
     const chosen = new Set(
-      buttons.filter((button) => button.getAttribute("aria-pressed") === "true").map((button) => button.dataset.lang),
+      buttons.filter((button) => button.getAttribute("aria-pressed") === "true").map((button) => button.dataset[filters]),
     );
     let shown = 0;
     for (const card of cards) {
-      card.hidden = chosen.size > 0 && !chosen.has(card.dataset.lang);
+      card.hidden = chosen.size > 0 && !chosen.has(card.dataset[filters]);
       if (card.hidden) card.querySelector("audio").pause();
       else shown += 1;
     }

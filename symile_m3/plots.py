@@ -1,0 +1,126 @@
+"""Plots as files and as part of pages: how they look, PNG, and SVG whose colours follow the page."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = {"symile": "#1f6fb4", "clip": "#c8641e"}
+"""Of the objectives."""
+EXACT = "#666666"
+"""Of what is known exactly, or measured once for all objectives."""
+
+_CLASSES = {  # colours that plots are drawn in -> the end of the name of a class of the page's style
+    "#000000": "ink",
+    "#262626": "ink",
+    "#b0b0b0": "line",
+    "#cccccc": "line",
+    EXACT: "quiet",
+    **{colour: name for name, colour in COLOURS.items()},
+}
+_ATTRIBUTES = {
+    "stroke-width",
+    "stroke-linecap",
+    "stroke-linejoin",
+    "stroke-dasharray",
+    "stroke-dashoffset",
+    "stroke-opacity",
+    "fill-opacity",
+    "opacity",
+    "text-anchor",
+    "dominant-baseline",
+    "font-size",
+    "font-weight",
+}
+_FONT = re.compile(r"^(?:(?P<weight>bold|\d00) )?(?P<size>[\d.]+px) ")
+
+
+def new_figure(width_in: float, height_in: float) -> Figure:
+    """A figure without a screen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def as_png(figure: Figure) -> bytes:
+    """The figure on white, 120 dots an inch."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+def as_svg(figure: Figure, name: str, label: str) -> str:
+    """The figure as an element of a page, without a ground of its own and in the page's font.
+
+    Colours become classes such as `stroke-ink` and `fill-symile`, which the page's style gives for light and dark, as
+    its policy forbids styles in the elements themselves.
+
+    Args:
+        name: tells its ids from those of other plots on the page.
+        label: what it shows, for those who do not see it.
+    """
+    from matplotlib import rc_context
+
+    buffer = io.BytesIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    whole = ElementTree.fromstring(buffer.getvalue())
+    for parent in list(whole.iter()):
+        for child in list(parent):
+            if _local(child.tag) in ("metadata", "style"):
+                parent.remove(child)
+    for element in whole.iter():
+        element.tag = _local(element.tag)
+        attributes = {_local(key): value for key, value in element.attrib.items()}
+        attributes |= _presentation(attributes.pop("style", ""))
+        element.attrib.clear()
+        element.attrib.update({key: _own(name, key, value) for key, value in attributes.items()})
+    for key in ("width", "height", "version"):
+        whole.attrib.pop(key, None)
+    whole.attrib |= {"class": "plot", "role": "img", "aria-label": label}
+    return ElementTree.tostring(whole, encoding="unicode")
+
+
+def _local(tag: str) -> str:
+    return tag.rpartition("}")[2]
+
+
+def _own(name: str, key: str, value: str) -> str:
+    """An id, or a reference to one, that no other plot of the page has."""
+    if key == "id":
+        return f"{name}-{value}"
+    if key == "href":
+        return value.replace("#", f"#{name}-", 1)
+    return value.replace("url(#", f"url(#{name}-")
+
+
+def _presentation(style: str) -> Mapping[str, str]:
+    """The declarations of a style attribute as attributes, with classes for colours."""
+    found: dict[str, str] = {}
+    classes = []
+    for declaration in filter(None, (part.strip() for part in style.split(";"))):
+        key, _, value = (part.strip() for part in declaration.partition(":"))
+        if key in ("fill", "stroke"):
+            colour = _CLASSES.get(value)
+            if colour:
+                classes.append(f"{key}-{colour}")
+            else:
+                found[key] = value
+        elif key == "font" and (font := _FONT.match(value)):
+            found["font-size"] = font["size"]
+            if font["weight"]:
+                found["font-weight"] = font["weight"]
+        elif key in _ATTRIBUTES:
+            found[key] = value
+    if classes:
+        found["class"] = " ".join(classes)
+    return found

@@ -1,0 +1,188 @@
+"""The plots of a report: training curves, accuracies with intervals, accuracy over p, confusion by language."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from symile_m3.languages import language_name
+from symile_m3.missing_plot import missing_figures
+from symile_m3.plots import COLOURS, EXACT, new_figure
+from symile_m3.wording import objective_title
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CURVES = {
+    "loss": "training loss (nats)",
+    "val_top1": "validation top-1",
+    "bound_nats": "total correlation, at least (nats)",
+}
+_DASHES = ("-", "--", ":", "-.")
+_BAR_IN = 0.2  # inches
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """A plot of a report.
+
+    Attributes:
+        name: usable in file names and ids.
+        title: of it.
+        label: what it shows in words.
+        figure: the plot.
+    """
+
+    name: str
+    title: str
+    label: str
+    figure: Figure
+
+
+def all_plots(report: Mapping[str, Any]) -> list[Plot]:
+    """Every plot that a report has figures for."""
+    plots = [*curve_plots(report["curves"]), accuracy_plot(report)]
+    for i, (label, figure) in enumerate(missing_figures(report)):
+        words = f"Test top-1 by {label}: a line for each of {_names(report)}, with 95% intervals."
+        plots.append(Plot(name=f"missing-{i + 1}", title=f"Top-1 by {label}", label=words, figure=figure))
+    return [*plots, confusion_plot(report)]
+
+
+def curve_plots(curves: Sequence[Mapping[str, Any]]) -> list[Plot]:
+    """A plot for each of `CURVES` that any run has, with a line a run; each run of an objective is dashed its way."""
+    plots = []
+    for key, label in CURVES.items():
+        having = [run for run in curves if any(_number(record.get(key)) for record in run["metrics"])]
+        if not having:
+            continue
+        figure = new_figure(4.6, 3.2)
+        axis = figure.subplots()
+        seen: dict[str, int] = {}
+        for run in having:
+            records = [record for record in run["metrics"] if _number(record.get(key)) and _number(record.get("step"))]
+            nth = seen[run["objective"]] = seen.get(run["objective"], -1) + 1
+            axis.plot(
+                [record["step"] for record in records],
+                [record[key] for record in records],
+                marker="o",
+                markersize=3,
+                linestyle=_DASHES[nth % len(_DASHES)],
+                color=COLOURS.get(run["objective"]),
+                label=run["label"],
+            )
+        if key == "val_top1":
+            axis.set_ylim(0, 1)
+        _finish(axis, "step", label)
+        last = "; ".join(f"{run['label']} {_last(run, key):.3g}" for run in having)
+        words = f"{label[0].upper()}{label[1:]} over the steps of training. At the last step: {last}."
+        plots.append(
+            Plot(name=f"curve-{key.replace('_', '-')}", title=label[0].upper() + label[1:], label=words, figure=figure)
+        )
+    return plots
+
+
+def accuracy_plot(report: Mapping[str, Any]) -> Plot:
+    """A bar for each objective with its 95% interval: all queries, then by spoken language; lines for what is known."""
+    results, bounds = report["results"], report["bounds"]
+    codes = list(dict.fromkeys(code for result in results.values() for code in result["by_language"]))
+    groups = [None, *codes]
+    height = len(groups) * (_BAR_IN * len(results) + 0.12) + 1.1
+    figure = new_figure(4.6, height)
+    axis = figure.subplots()
+    thick = 0.84 / len(results)
+    for n, (name, result) in enumerate(results.items()):
+        places, shares, spans = [], [], []
+        for i, code in enumerate(groups):
+            if code is None or code in result["by_language"]:
+                places.append(i - 0.42 + thick * (n + 0.5))
+                shares.append(result["top1"] if code is None else result["by_language"][code])
+                spans.append(result["ci95"] if code is None else result["by_language_ci95"][code])
+        errors = [
+            [max(0.0, share - low) for share, (low, _) in zip(shares, spans, strict=True)],
+            [max(0.0, high - share) for share, (_, high) in zip(shares, spans, strict=True)],
+        ]
+        colour = COLOURS.get(name)
+        axis.barh(places, shares, height=thick * 0.9, color=colour, label=objective_title(name))
+        axis.errorbar(
+            shares, places, xerr=errors, fmt="none", ecolor="#000000", elinewidth=1, capsize=2.5, label="_nolegend_"
+        )
+    for key, label, dash in (
+        ("text_only", "text alone, exact", "--"),
+        ("image_ceiling", "image ceiling, measured", ":"),
+    ):
+        if bounds.get(key) is not None:
+            axis.axvline(bounds[key], linestyle=dash, color=EXACT, linewidth=1.2, label=label)
+    axis.set_yticks(range(len(groups)), ["all queries", *(language_name(code) for code in codes)])
+    axis.set_ylim(len(groups) - 0.4, -0.6)
+    axis.set_xlim(0, 1)
+    axis.grid(axis="x", alpha=0.3)
+    axis.set_axisbelow(True)
+    axis.set_xlabel("test top-1 with its 95% interval")
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    words = "; ".join(f"{objective_title(name)} {result['top1']:.3f}" for name, result in results.items())
+    return Plot(
+        name="accuracy",
+        title="Top-1 with 95% intervals, by spoken language",
+        label=f"Test top-1 of all queries: {words}; below it a bar for each spoken language.",
+        figure=figure,
+    )
+
+
+def confusion_plot(report: Mapping[str, Any]) -> Plot:
+    """For each objective, spoken language by language of the word that the retrieved image shows."""
+    tables = report["confusion"]
+    most = max(len(table["languages"]) for table in tables.values())
+    side = max(2.2, 0.34 * most)
+    figure = new_figure(side * len(tables) + 1.2, side + 0.6)
+    axes = figure.subplots(1, len(tables), squeeze=False)[0]
+    for axis, (name, table) in zip(axes, tables.items(), strict=True):
+        shares = list(table["rows"].values())
+        mesh = axis.imshow(shares, vmin=0, vmax=1, cmap="Blues", aspect="auto")
+        axis.set_xticks(range(len(table["languages"])), table["languages"], rotation=90)
+        axis.set_yticks(range(len(shares)), list(table["rows"]))
+        axis.set_title(objective_title(name))
+        for y, row in enumerate(shares):
+            for x, share in enumerate(row):
+                axis.text(
+                    x,
+                    y,
+                    f"{share:.2f}".removeprefix("0"),
+                    ha="center",
+                    va="center",
+                    fontsize=6.5,
+                    color="#ffffff" if share > 0.55 else "#262626",
+                )
+    axes[0].set_ylabel("spoken language")
+    figure.supxlabel("language of the word that the image shows", fontsize="medium")
+    figure.colorbar(mesh, ax=list(axes), label="share of the queries of a row")
+    words = "; ".join(
+        f"{objective_title(name)}: {table['target']:.3f} the target word" for name, table in tables.items()
+    )
+    return Plot(
+        name="confusion",
+        title="Which word the retrieved image shows",
+        label=f"Shares by spoken language and language of the word shown. {words}.",
+        figure=figure,
+    )
+
+
+def _finish(axis: Any, x: str, y: str) -> None:
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and value == value
+
+
+def _last(run: Mapping[str, Any], key: str) -> float:
+    return float(next(record[key] for record in reversed(run["metrics"]) if _number(record.get(key))))
+
+
+def _names(report: Mapping[str, Any]) -> str:
+    return " and ".join(objective_title(name) for name in report["results"])
