@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from symile_m3.accuracies import stacked
+from symile_m3.accuracies import hits, stacked
 from symile_m3.confusion import confusion, shown_languages
 from symile_m3.errors import UsageError
 from symile_m3.evaluate import evaluate
@@ -101,7 +101,7 @@ def make_report(
     shown = {name: _shown(questions, runs_of) for name, runs_of in main.items()}
     spoken_Q, codes = questions.language_ids.numpy(), questions.dataset.plan.lexicon.languages
     figures["confusion"] = {name: confusion(shown_SQ, spoken_Q, codes) for name, shown_SQ in shown.items()}
-    figures["curves"] = [_curves(run, measured, progress) for run in measured]
+    figures["runs"] = [_run(run, measured, progress) for run in measured]
     firsts = {name: runs_of[0] for name, runs_of in main.items()}
     drawn = draw_gallery(
         questions,
@@ -158,14 +158,15 @@ def _shown(questions: Questions, runs: Sequence[Measured]) -> NDArray[np.int64]:
     )
 
 
-def _curves(run: Measured, all_runs: Sequence[Measured], progress: Progress) -> dict[str, Any]:
-    """What a run noted while it trained; without metrics where its file of them is gone or damaged."""
+def _run(run: Measured, all_runs: Sequence[Measured], progress: Progress) -> dict[str, Any]:
+    """A run, its accuracy, and what it noted while it trained; no metrics where its file of them is gone or damaged."""
     return {
         "objective": run.name,
         "directory": str(run.directory),
         "seed": run.config.seed,
-        "missing_p": run.config.missing_p,
+        "missing_p": run.config.mean_missing_p,
         "label": _label(run, all_runs),
+        "top1": float(hits(stacked([run.measures.ranks_Q]), 1).mean()),
         "metrics": _metrics(run.directory, progress),
     }
 
@@ -174,8 +175,8 @@ def _label(run: Measured, all_runs: Sequence[Measured]) -> str:
     """The objective, and what tells the run from the others of it."""
     others = [other.config for other in all_runs if other.name == run.name]
     parts = [objective_title(run.name)]
-    if len({config.missing_p for config in others}) > 1:
-        parts.append(f"p {run.config.missing_p:g}")
+    if len({config.mean_missing_p for config in others}) > 1:
+        parts.append(f"p {run.config.mean_missing_p:g}")
     if len({config.seed for config in others}) > 1:
         parts.append(f"seed {run.config.seed}")
     return ", ".join(parts)

@@ -7,7 +7,7 @@ from html import escape
 
 from symile_m3.gallery import Answer, Gallery, ShownQuery, smaller_clip, smaller_image
 from symile_m3.pages import data_uri
-from symile_m3.pages.words import badge, language_name, text_in, words_line
+from symile_m3.pages.words import language_name, text_in, words_line
 from symile_m3.shown import attributes
 from symile_m3.wording import listed, objective_title
 
@@ -52,6 +52,7 @@ def gallery_section(
 <section class="samples" aria-labelledby="samples-title">
 <div class="heading"><h2 id="samples-title">Queries</h2>
 <p class="status" role="status">{len(gallery.queries)} samples</p></div>
+<p class="hint">Each with its own image at the top, and below it what was retrieved for it.</p>
 <p class="none" hidden>No query on this page is of what you chose.</p>
 <ul class="cards">
 {"".join(_card(query, styles, label) for query in gallery.queries)}
@@ -85,7 +86,7 @@ def _card(query: ShownQuery, styles: Mapping[str, str], label: str) -> str:
 <div class="what">
 <h3>{text_in(record["class_name"], label)}</h3>
 <p class="key">{escape(record["class_key"])}</p>
-<p class="spoken"><span>Speech in</span> <span class="badge {styles.get(code, "")}">{name}</span></p>
+<p class="spoken"><span>Speech in</span> {_named_badge(code, styles)}</p>
 </div>
 </div>
 <p class="words">{words_line(record, styles)}</p>
@@ -100,10 +101,10 @@ src="{data_uri(*smaller_clip(sample.flac))}"></audio>{quote}</figure>
 def _answer(answer: Answer, spoken: str, styles: Mapping[str, str], label: str) -> str:
     title = objective_title(answer.objective)
     if answer.language is None:
-        because = "no word of the text names it"
+        because = "named by no word of the text"
     else:
-        which = "the target word" if answer.language == spoken else "the word in another language"
-        because = f"{which} names it {badge(answer.language, styles)}"
+        word = "target word" if answer.language == spoken else "word"
+        because = f"named by the {word} in {_named_badge(answer.language, styles)}"
     if not answer.right:
         because += f"; the first right image is at place {answer.rank:,}" if answer.rank else "; no candidate is right"
     alt = f"Retrieved by {title}: {answer.class_name}"
@@ -111,3 +112,8 @@ def _answer(answer: Answer, spoken: str, styles: Mapping[str, str], label: str) 
 <img src="{data_uri("image/jpeg", smaller_image(answer.jpg))}" alt="{escape(alt)}">
 <div><p class="who">{escape(title)}<span class="verdict">{"✓ right" if answer.right else "✗ wrong"}</span></p>
 <p>{text_in(answer.class_name, label)}</p><p class="because">{because}</p></div></li>"""
+
+
+def _named_badge(code: str, styles: Mapping[str, str]) -> str:
+    """The name of a language in its colour."""
+    return f'<span class="badge {styles.get(code, "")}">{escape(language_name(code))}</span>'

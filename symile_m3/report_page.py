@@ -86,7 +86,7 @@ def _facts(figures: Mapping[str, Any]) -> str:
         ("classes", f"{dataset['classes']:,}"),
         ("languages", str(dataset["languages"])),
         ("words a text", str(dataset["words"])),
-        ("runs", str(len(figures["curves"]))),
+        ("runs", str(len(figures["runs"]))),
     )
     return "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
 
@@ -144,11 +144,10 @@ def _bound(figures: Mapping[str, Any]) -> list[str]:
 
 def _runs(figures: Mapping[str, Any]) -> str:
     """The runs that the results are of."""
-    top1 = {run["directory"]: run["top1"] for result in figures["results"].values() for run in result["runs"]}
     rows = []
-    for run in figures["curves"]:
+    for run in figures["runs"]:
         steps = run["metrics"][-1].get("step") if run["metrics"] else None
-        row = [run["label"], share(top1.get(run["directory"])), str(run["seed"]), f"{run['missing_p']:g}"]
+        row = [run["label"], share(run["top1"]), str(run["seed"]), f"{run['missing_p']:g}"]
         rows.append([*row, "-" if steps is None else f"{steps:,}"])
     return figure_table("Runs", ["top-1", "seed", "missing p", "steps"], [Rows(rows=rows)])
 

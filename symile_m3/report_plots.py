@@ -42,18 +42,18 @@ class Plot:
 
 def all_plots(report: Mapping[str, Any]) -> list[Plot]:
     """Every plot that a report has figures for."""
-    plots = [*curve_plots(report["curves"]), accuracy_plot(report)]
+    plots = [*curve_plots(report["runs"]), accuracy_plot(report)]
     for i, (label, figure) in enumerate(missing_figures(report)):
         words = f"Test top-1 by {label}: a line for each of {_names(report)}, with 95% intervals."
         plots.append(Plot(name=f"missing-{i + 1}", title=f"Top-1 by {label}", label=words, figure=figure))
     return [*plots, confusion_plot(report)]
 
 
-def curve_plots(curves: Sequence[Mapping[str, Any]]) -> list[Plot]:
+def curve_plots(runs: Sequence[Mapping[str, Any]]) -> list[Plot]:
     """A plot for each of `CURVES` that any run has, with a line a run; each run of an objective is dashed its way."""
     plots = []
     for key, label in CURVES.items():
-        having = [run for run in curves if any(_number(record.get(key)) for record in run["metrics"])]
+        having = [run for run in runs if any(_number(record.get(key)) for record in run["metrics"])]
         if not having:
             continue
         figure = new_figure(4.6, 3.2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -38,3 +39,36 @@ def build_tiny(folder: Path) -> None:
         shard_samples=32,
     )
     build(folder / "data", config, workers=2)
+
+
+@pytest.fixture(scope="session")
+def hostile_runs(tiny_dataset: Path, made_once: MadeOnce) -> tuple[Path, list[Path]]:
+    """A dataset with words from right to left and names that are HTML, and directories of runs on it.
+
+    Both objectives are trained with two seeds, and once with modalities missing.
+    """
+    folder = made_once("hostile", partial(build_hostile, tiny_dataset))
+    return folder / "data", [folder / name for name in HOSTILE_RUNS]
+
+
+HOSTILE_RUNS = {"first": {}, "second": {"seed": 1}, "missing": {"missing_p": 0.5}}
+
+
+def build_hostile(source: Path, folder: Path) -> None:
+    from rewritten_dataset import rewrite
+
+    from symile_m3.features import FeatureConfig
+    from symile_m3.model import ModelConfig
+    from symile_m3.recipe import TrainConfig
+    from symile_m3.train import train
+
+    data = rewrite(source, folder / "data", ("ar", "en", "he"), lambda name: f"<b>{name}</b>")
+    small = TrainConfig(
+        features=FeatureConfig(image_views=1, audio_steps=2),
+        model=ModelConfig(dim=16, image_hidden=16, text_buckets=16),
+        steps=8,
+        batch_size=16,
+        evaluations=2,
+    )
+    for name, changes in HOSTILE_RUNS.items():
+        train(data, folder / name, config=replace(small, **changes))

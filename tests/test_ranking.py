@@ -12,7 +12,7 @@ from torch import Tensor
 from symile_m3.errors import TrainingError
 from symile_m3.objectives import clip_scores, symile_scores
 from symile_m3.objectives.scores import Scores
-from symile_m3.ranking import Answers, first_right
+from symile_m3.ranking import Answers, first_candidate, first_right
 from symile_m3.repstore import Gathered, Replaced, StoredRows, store
 
 QUERIES, CANDIDATES, DIM, LABELS = 20, 31, 8, 7
@@ -132,3 +132,22 @@ def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.TemporaryFile", lambda buffering: full)
     with full, pytest.raises(TrainingError, match=r"no place for representations \(No space left on device\).*TMPDIR"):
         StoredRows(DIM).append(torch.zeros(3, DIM))
+
+
+@pytest.mark.parametrize("scores", [symile_scores, clip_scores])
+@pytest.mark.parametrize("budget", [1 << 30, 6000, 1])
+def test_the_candidate_retrieved_is_the_best_and_right_where_the_rank_is_one(scores: Scores, budget: int) -> None:
+    queries, candidates, answers = question(1)
+    found = first_candidate(scores, queries, candidates, answers, memory_budget=budget)
+    assert found.tolist() == scores(queries, candidates).argmax(dim=1).tolist()
+    right = answers.labels_NW[found, 0] == answers.wanted_Q
+    assert right.tolist() == (first_right(scores, queries, candidates, answers) == 1).tolist()
+
+
+@pytest.mark.parametrize("value", [0.0, math.nan])
+def test_of_equal_scores_a_wrong_candidate_is_retrieved(value: float) -> None:
+    queries, candidates, answers = question(1)
+    same = [torch.full_like(rep, value) for rep in queries]
+    for budget in (1 << 30, 1000):
+        found = first_candidate(symile_scores, same, candidates, answers, memory_budget=budget)
+        assert not bool((answers.labels_NW[found, 0] == answers.wanted_Q).any())
