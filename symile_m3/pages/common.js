@@ -1,13 +1,21 @@
 "use strict";
 {
-  const legend = document.querySelector(".legend");
-  const filters = legend.dataset.filters; // the data-* attribute that buttons and cards share
+  const players = [...document.querySelectorAll("audio")];
+  for (const player of players) {
+    player.addEventListener("play", () => {
+      for (const other of players) if (other !== player) other.pause();
+    });
+  }
+}
+
+// Buttons of a legend choose cards by the data-* attribute that both have.
+for (const legend of document.querySelectorAll(".legend")) {
+  const filters = legend.dataset.filters;
   const buttons = [...legend.querySelectorAll("button")];
   const cards = [...document.querySelectorAll(".card")];
   const all = document.querySelector(".all");
   const none = document.querySelector(".none");
   const status = document.querySelector(".status");
-  const players = [...document.querySelectorAll("audio")];
 
   const show = () => {
     const chosen = new Set(
@@ -35,9 +43,4 @@
     show();
     buttons[0].focus();
   });
-  for (const player of players) {
-    player.addEventListener("play", () => {
-      for (const other of players) if (other !== player) other.pause();
-    });
-  }
 }
