@@ -96,7 +96,8 @@ def _results(figures: Mapping[str, Any]) -> str:
     results, dataset = figures["results"], figures["dataset"]
     rows = []
     for name, result in results.items():
-        row = [objective_title(name), share(result["top1"]), span(result["ci95"]), share(result["top5"])]
+        several = f", {len(result['runs'])} runs" if len(result["runs"]) > 1 else ""
+        row = [objective_title(name) + several, share(result["top1"]), span(result["ci95"]), share(result["top5"])]
         rows.append([*row, share(result["mrr"])])
     groups = [Rows(rows=rows, kind="name")]
     differences = []
@@ -123,6 +124,8 @@ def _results(figures: Mapping[str, Any]) -> str:
     ]
     if differences:
         notes.append("Differences are on the same queries.")
+    if "trained_missing_curve" in figures:
+        notes.append("Of the runs below, these are the results of those with the least missing in training.")
     notes += _bound(figures)
     table = figure_table("Results", ["top-1", "95% interval", "top-5", "MRR"], groups)
     return f'{table}<p class="hint">{" ".join(notes)}</p>{_runs(figures)}'
@@ -134,7 +137,7 @@ def _bound(figures: Mapping[str, Any]) -> list[str]:
     bounds = [
         f"{objective_title(name)} shows at least {found[name]['nats']:.2f}"
         for name in figures["results"]
-        if name in found
+        if name in found and found[name]["nats"] > 0
     ]
     if not bounds:
         return []
@@ -159,27 +162,29 @@ def _missing(figures: Mapping[str, Any], svgs: Mapping[str, str]) -> str:
     if not records and not plots:
         return ""
     names = list(figures["results"])
-    parts = [f"<div>{plot}</div>" for plot in plots]
-    notes = []
-    if records:
-        groups = []
-        for record in records:
-            rows = [[objective_title(name), *(share(record[name].get(key)) for key in PATTERNS)] for name in names]
-            exact = ["exact", *(share(record["exact"].get(key)) for key in PATTERNS)]
-            groups.append(Rows(heading=f"p = {record['p']:g}", rows=[*rows, exact]))
-        parts.append(f"<div>{figure_table('Top-1 by what is left', list(PATTERNS.values()), groups)}</div>")
-        fills: dict[str, list[str]] = {}
-        for name in names:
-            fills.setdefault(records[0][name]["fill"], []).append(objective_title(name))
-        notes = [f"In place of what is hidden, {listed(of_fill)}: {escape(fill)}." for fill, of_fill in fills.items()]
-    return _section(
-        "missing",
-        "Accuracy over p",
-        f"Speech and text of each query are hidden with probability p each. {' '.join(notes)}"
-        if records
-        else "Each modality was missing in training with probability p; the queries are complete.",
-        f'<div class="charts">{"".join(parts)}</div>',
-    )
+    charts = [f"<div>{plot}</div>" for plot in plots]
+    if not records:
+        note = "Each modality was missing in training with probability p; the queries are complete."
+        return _section("missing", "Accuracy over p", note, _charts(charts))
+    groups = []
+    for record in records:
+        rows = [[objective_title(name), *(share(record[name].get(key)) for key in PATTERNS)] for name in names]
+        exact = ["exact", *(share(record["exact"].get(key)) for key in PATTERNS)]
+        groups.append(Rows(heading=f"p = {record['p']:g}", rows=[*rows, exact]))
+    table = figure_table("Top-1 by what is left", list(PATTERNS.values()), groups)
+    fills: dict[str, list[str]] = {}
+    for name in names:
+        fills.setdefault(records[0][name]["fill"], []).append(objective_title(name))
+    notes = ["Speech and text of each query are hidden with probability p each."]
+    notes += [f"In place of what is hidden, {listed(of_fill)}: {fill}." for fill, of_fill in fills.items()]
+    beside = len(charts) < 2
+    content = _charts([*charts, f"<div>{table}</div>"]) if beside else _charts(charts) + table
+    return _section("missing", "Accuracy over p", escape(" ".join(notes)), content)
+
+
+def _charts(parts: Sequence[str]) -> str:
+    """Parts beside each other where there is room."""
+    return f'<div class="charts">{"".join(parts)}</div>'
 
 
 def _confusion_note(figures: Mapping[str, Any]) -> str:
@@ -230,7 +235,7 @@ def _curves(svgs: Mapping[str, str]) -> str:
         "curves",
         "Training",
         "As each run noted it while it trained. The retrieval is that of the validation samples.",
-        f'<div class="charts">{"".join(plots)}</div>',
+        _charts(plots),
     )
 
 

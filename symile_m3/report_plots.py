@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -73,7 +74,16 @@ def curve_plots(runs: Sequence[Mapping[str, Any]]) -> list[Plot]:
             )
         if key == "val_top1":
             axis.set_ylim(0, 1)
-        _finish(axis, "step", label)
+        axis.set_xlabel("step")
+        axis.set_ylabel(label)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+        if len(having) > 2:
+            figure.set_figheight(3.2 + 0.2 * math.ceil(len(having) / 2))
+            figure.legend(loc="outside upper center", ncols=2, frameon=False)
+        else:
+            axis.legend(frameon=False)
         last = "; ".join(f"{run['label']} {_last(run, key):.3g}" for run in having)
         words = f"{label[0].upper()}{label[1:]} over the steps of training. At the last step: {last}."
         plots.append(
@@ -166,14 +176,6 @@ def confusion_plot(report: Mapping[str, Any]) -> Plot:
         label=f"Shares by spoken language and language of the word shown. {words}.",
         figure=figure,
     )
-
-
-def _finish(axis: Any, x: str, y: str) -> None:
-    axis.set_xlabel(x)
-    axis.set_ylabel(y)
-    axis.grid(alpha=0.3)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False)
 
 
 def _number(value: Any) -> bool:

@@ -30,8 +30,8 @@ INKS = """
   const card = luminance(getComputedStyle(document.querySelector(".panel")).backgroundColor);
   const found = {};
   for (const e of document.querySelectorAll(".plot text, .plot [class*=-symile], .plot [class*=-clip]")) {
-    const kinds = e.tagName === "text" ? ["fill"] : ["fill", "stroke"].filter((kind) => e.classList.value.includes(kind));
-    for (const kind of kinds) {
+    const own = ["fill", "stroke"].filter((kind) => e.classList.value.includes(kind));
+    for (const kind of e.tagName === "text" ? ["fill"] : own) {
       const colour = getComputedStyle(e)[kind];
       const [low, high] = [luminance(colour), card].sort((a, b) => a - b);
       found[colour] = (high + 0.05) / (low + 0.05);
