@@ -52,6 +52,8 @@ def all_plots(report: Mapping[str, Any]) -> list[Plot]:
 
 def curve_plots(runs: Sequence[Mapping[str, Any]]) -> list[Plot]:
     """A plot for each of `CURVES` that any run has, with a line a run; each run of an objective is dashed its way."""
+    from matplotlib.ticker import MaxNLocator
+
     plots = []
     for key, label in CURVES.items():
         having = [run for run in runs if any(_number(record.get(key)) for record in run["metrics"])]
@@ -76,7 +78,7 @@ def curve_plots(runs: Sequence[Mapping[str, Any]]) -> list[Plot]:
             axis.set_ylim(0, 1)
         axis.set_xlabel("step")
         axis.set_ylabel(label)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
         if len(having) > 2:
