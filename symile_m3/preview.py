@@ -16,9 +16,10 @@ from symile_m3.card import source_counts
 from symile_m3.errors import UsageError
 from symile_m3.exact import BEST_ACCURACIES, INFORMATION, ExactValues
 from symile_m3.info import SplitCounts, count_split, load_dataset, open_root
+from symile_m3.languages import language_name
 from symile_m3.pages import assemble, data_uri
 from symile_m3.pages.charts import rank_chart, share_bars
-from symile_m3.pages.words import badge, language_colours, language_name, listed, text_in, words_line
+from symile_m3.pages.words import badge, language_colours, listed, text_in, words_line
 from symile_m3.plan import SPLITS, Plan
 from symile_m3.seeds import generator
 from symile_m3.shards import DatasetReader

@@ -150,7 +150,7 @@ def first_candidate(
         return found_Q
     dim = query_reps[0][torch.zeros(1, dtype=torch.long)].shape[1]
     query_rows, candidate_rows = _tile(len(query_reps), dim, memory_budget)
-    for rows in torch.split(torch.arange(len(found_Q)), query_rows):
+    for rows in torch.split(answers.wanted_Q.argsort(stable=True), query_rows):  # the blocks of `first_right`
         reps = [rep[rows] for rep in query_reps]
         best: list[tuple[Tensor, Tensor]] = []  # (T, Q) scores and rows: the best of each tile, right and wrong apart
         for part in torch.split(torch.arange(len(candidates)), candidate_rows):

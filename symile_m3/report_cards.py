@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from symile_m3.gallery import Answer, Gallery, ShownQuery, smaller_clip, smaller_image
+from symile_m3.languages import language_name
 from symile_m3.pages import data_uri
-from symile_m3.pages.words import language_name, text_in, words_line
+from symile_m3.pages.words import text_in, words_line
 from symile_m3.shown import attributes
 from symile_m3.wording import listed, objective_title
 

@@ -7,10 +7,11 @@ from html import escape
 from typing import Any
 
 from symile_m3.gallery import Gallery
+from symile_m3.languages import language_name
 from symile_m3.pages import assemble
 from symile_m3.pages.palette import heat
 from symile_m3.pages.tables import Rows, figure_table, scrolling
-from symile_m3.pages.words import badge, heat_colours, language_colours, language_name
+from symile_m3.pages.words import badge, heat_colours, language_colours
 from symile_m3.plan import Plan
 from symile_m3.plots import as_svg
 from symile_m3.report_cards import gallery_section
@@ -221,7 +222,8 @@ def _confusion_table(name: str, table: Mapping[str, Any], styles: Mapping[str, s
         rows.append(f'<tr><th scope="row">{label}</th>{"".join(cells)}</tr>')
     title = objective_title(name)
     return scrolling(
-        f'<table class="heat"><caption>{escape(title)}</caption><thead><tr><td class="nothing">spoken</td>{head}'
+        f'<table class="heat"><caption>{escape(title)}</caption>'
+        f'<thead><tr><td><span class="hidden">spoken</span></td>{head}'
         f'<th scope="col" class="nothing">{none}</th></tr></thead><tbody>{"".join(rows)}</tbody></table>',
         f"Word shown, {title}",
     )

@@ -14,9 +14,10 @@ from html_page import Page
 from rewritten_dataset import rewrite
 
 from symile_m3.errors import DamagedSampleError, NotBuiltError, ShardError, UsageError
+from symile_m3.languages import language_name
 from symile_m3.pages.charts import rank_chart, share_bars
 from symile_m3.pages.palette import palette
-from symile_m3.pages.words import direction, language_name
+from symile_m3.pages.words import direction
 from symile_m3.plan import load_plan
 from symile_m3.preview import preview_page
 from symile_m3.shards import DatasetIndex, DatasetLayout, DatasetReader, ShardReader, decode_json, write_shard

@@ -7,16 +7,7 @@ from functools import cache
 from html import escape
 from typing import Any
 
-from symile_m3.languages import LANGUAGES
 from symile_m3.pages.palette import Swatch, palette
-
-
-def language_name(code: str) -> str:
-    """The English name of a language; its code where it has none that we know."""
-    if code in LANGUAGES:
-        return LANGUAGES[code].name
-    locale = _locale(code)
-    return str(locale.english_name or code) if locale else code
 
 
 def direction(code: str) -> str:
