@@ -10,7 +10,17 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-TITLES = {"symile": "Symile", "clip": "CLIP"}
+TITLES = {
+    "symile": "Symile",
+    "clip": "CLIP",
+    "gram": "GRAM",
+    "triangle": "TRIANGLE",
+    "gated": "Gated Symile",
+    "confu": "ConFu",
+    "sigmoid": "sigmoid",
+    "soft": "soft targets",
+    "cliplite": "CLIP-Lite",
+}
 PATTERNS = {
     "overall": "all queries",
     "both": "audio and text",

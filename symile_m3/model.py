@@ -6,7 +6,7 @@ Suffixes: B batch, D dimensions.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from symile_m3.objectives import Objective
+from symile_m3.objectives.scores import Scores
 from symile_m3.towers.audio import AudioHead, ScratchAudioTower
 from symile_m3.towers.image import ImageHead
 from symile_m3.towers.spec import TowerSpec, parse_tower
@@ -38,7 +39,7 @@ class ModelConfig:
         text_buckets: rows that character n-grams are hashed to.
         text_ngrams: whether known words share n-grams, beside a row of their own; unknown ones always have.
         standardise: whether the heads take frozen features with mean 0 and deviation 1 over the training media.
-        symile_log_scale: logarithm of Symile's scale at the beginning.
+        symile_log_scale: logarithm of the scale at the beginning, of Symile and what else scales its product.
     """
 
     text: str = "ngram"
@@ -93,7 +94,7 @@ class Model(nn.Module):
 
     Args:
         config: sizes and regularisation.
-        objective: decides where the learned scale starts and ends.
+        objective: decides where the learned scale starts and ends, and what else is learned.
         image_features, audio_features: F of the frozen features; `audio_features` None trains the audio
             net itself, from log-mels.
         text_rows: rows of the text table, as the tokeniser counts them; of no account with a pretrained text tower.
@@ -139,11 +140,18 @@ class Model(nn.Module):
             self.text = tower("text", text_head(backbones["text"][0].width, config.dim))
         else:
             self.text = TextTower(text_rows, config.dim)
-        log_scale = config.symile_log_scale if objective.name == "symile" else objective.init_log_scale
+        log_scale = config.symile_log_scale if objective.products else objective.init_log_scale
         self.log_scale = nn.Parameter(torch.tensor(log_scale))
         self.max_log_scale = objective.max_log_scale
         self.missing = nn.ParameterDict({name: torch.randn(config.dim) for name in MODALITIES})
+        self.head = objective.head(len(MODALITIES), config.dim) if objective.head else nn.ParameterDict()
         self.dim = config.dim
+
+    def scores(self, objective: Objective, retrieved: str, given: Sequence[str]) -> Scores:
+        """The objective's scores under what the model has learned, for one modality retrieved from others."""
+        return objective.scores_with(
+            self.head, retrieved=MODALITIES.index(retrieved), given=[MODALITIES.index(name) for name in given]
+        )
 
     def encode(self, modality: str, inputs: Inputs) -> Tensor:
         """(B, D) representations of one modality, missing ones replaced by the learned embedding."""

@@ -8,7 +8,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from symile_m3.accumulation import Towers, add_gradients, moved, part_of, parts_of
-from symile_m3.batches import Batch, open_loader, training_inputs
+from symile_m3.batches import Batch, labels_of, open_loader, training_inputs
 from symile_m3.checkpoints import BEST, LAST, load_last, save_last, save_weights
 from symile_m3.errors import TrainingError
 from symile_m3.features import Dataset, Features
@@ -133,13 +133,15 @@ class Run:
         net = [parameter for part in model.trained_nets() for parameter in part.parameters() if parameter.requires_grad]
         nets = {id(parameter) for parameter in net}
         image = [parameter for parameter in model.image.parameters() if id(parameter) not in nets]
-        own = {id(parameter) for parameter in [*image, *net, model.log_scale]}
+        head = list(model.head.parameters())
+        own = {id(parameter) for parameter in [*image, *net, *head, model.log_scale]}
         rest = [parameter for parameter in model.parameters() if id(parameter) not in own and parameter.requires_grad]
         return [
             {"params": image, "peak": config.image_lr, "weight_decay": config.image_weight_decay},
             {"params": rest, "peak": config.lr, "weight_decay": config.weight_decay},
             {"params": [model.log_scale], "peak": config.lr, "weight_decay": 0.0},
             *([{"params": net, "peak": config.net_lr, "weight_decay": config.weight_decay}] if net else []),
+            *([{"params": head, "peak": config.net_lr, "weight_decay": config.weight_decay}] if head else []),
         ]
 
     def train(self, progress: Progress) -> RunSummary:
@@ -260,11 +262,15 @@ class Run:
                 ]
                 observed = [mask.to(place.device) for mask in observed]
 
-        def loss_of(reps_BD: Sequence[Tensor], scale: Tensor) -> Tensor:
+            labels = [label[:rows].to(place.device) for label in labels_of(batch)]
+
+        def loss_of(reps_BD: Sequence[Tensor], scale: Tensor, head: Mapping[str, Tensor]) -> Tensor:
             # On a CPU the objective refuses a scale that is not finite; to the user that is a loss that is not.
             if scale.device.type == "cpu" and not math.isfinite(scale.item()):
                 raise self._not_finite(scale.item())
-            return self.objective.loss(reps_BD, scale, observed=observed, generator=random, group=place.group)
+            return self.objective.loss(
+                reps_BD, scale, observed=observed, generator=random, group=place.group, head=head, labels=labels
+            )
 
         with self._timed("model"):
             self.optimizer.zero_grad()

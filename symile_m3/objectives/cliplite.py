@@ -2,8 +2,9 @@
 
 Shrivastava et al., "CLIP-Lite: Information Efficient Visual Representation Learning with Language Supervision", AISTATS
 2023, arXiv:2112.07133, after the estimator of Hjelm et al. 2019 (arXiv:1808.06670, equation 4). Published for two
-modalities; here the mean over all pairs, so that like pairwise CLIP it sees pairs only, and nothing of what only three
-modalities say together. With s the scale and j another row for i, a pair's loss is the mean over i of
+modalities and one direction; here the mean over all pairs and both directions, so that like pairwise CLIP it sees pairs
+only, and nothing of what only three modalities say together. With s the scale and j another row for i, the loss of
+modality a with b is the mean over i of
 
     softplus(-s cos(a_i, b_i)) + softplus(s cos(a_i, b_j))
 
@@ -45,8 +46,8 @@ def cliplite_loss(
     Args:
         reps_BD: one (B, D) a modality, at least two. In half precision they are widened to float32.
         scale: the factor that the cosines are multiplied by, one number.
-        observed: one (B,) mask a modality, True where the representation is of something observed; a row counts
-            in the pairs of which both are. None for complete data.
+        observed: one (B,) mask a modality, True where the representation is of something observed; the other
+            rows are candidates but no anchors. None for complete data.
         mask_same: (B,) integers; a negative that has its anchor's is left out. None for none.
         generator: of the shuffles.
         shuffles: (P, B), for each pair the row that is each row's negative; on several ranks those of the first count.
@@ -75,16 +76,14 @@ def cliplite_loss(
         shares = []
         for (first, second), successor_N in zip(pairs, shuffles_PN, strict=True):
             other_B = successor_N[start:stop]
-            own_BD = units_ND[first][start:stop] * whole.factor
-            positives_B = (own_BD * units_ND[second][start:stop]).sum(dim=-1)
-            negatives_B = (own_BD * units_ND[second][other_B]).sum(dim=-1)
             left_out_B = other_B == row_B  # of a batch of one
             if whole.ids_N is not None:
                 left_out_B = left_out_B | (whole.ids_N[other_B] == whole.ids_N[start:stop])
-            losses_B = F.softplus(-positives_B) + F.softplus(negatives_B).masked_fill(left_out_B, 0.0)
-            counted_N = losses_B.new_ones(rows)
-            if whole.observed_MN is not None:
-                counted_N = (whole.observed_MN[first] & whole.observed_MN[second]).to(losses_B)
-            weights_N = counted_N / (counted_N.sum().clamp_min(1) * len(pairs))
-            shares.append((weights_N[start:stop] * losses_B).sum())
+            positives_B = whole.factor * (units_ND[first][start:stop] * units_ND[second][start:stop]).sum(dim=-1)
+            for anchor, candidate in ((first, second), (second, first)):
+                cosines_B = (units_ND[anchor][start:stop] * units_ND[candidate][other_B]).sum(dim=-1)
+                negatives_B = F.softplus(whole.factor * cosines_B).masked_fill(left_out_B, 0.0)
+                # An anchor's rows weigh 1 / M together, and it is in M - 1 of the pairs.
+                weights_B = whole.weights_MN[anchor, start:stop] / (len(units_ND) - 1)
+                shares.append((weights_B * (F.softplus(-positives_B) + negatives_B)).sum())
         return whole.ranks.total(torch.stack(shares).sum())

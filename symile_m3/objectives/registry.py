@@ -33,7 +33,7 @@ _COSINE = "nothing; its score is the cosine of the pair"
 _VOLUME = "nothing; its score is the volume of the pair"
 
 # MIPs of LayerNormed representations are of the order of sqrt(D) for random ones, D for equal ones.
-_PRODUCT: dict[str, Any] = {"init_log_scale": -4.0, "max_log_scale": math.log(1.0)}
+_PRODUCT: dict[str, Any] = {"products": True, "init_log_scale": -4.0, "max_log_scale": math.log(1.0)}
 # As in CLIP, and so is the clamp.
 _COSINES: dict[str, Any] = {"init_log_scale": math.log(1 / 0.07), "max_log_scale": math.log(100.0)}
 
@@ -81,6 +81,7 @@ class Objective:
         loss: in nats, () of the representations.
         scores: (query reps, candidate reps) -> (Q, N), where all modalities play the same part; see `scores_with`.
         init_log_scale, max_log_scale: where the learned logarithm of the scale starts, and its clamp.
+        products: whether the logits are multilinear inner products, whose size depends on D.
         bounds_total_correlation: whether `total_correlation_bound` holds for the loss.
         head: (M, D) -> what it learns beside the representations and the scale; None for nothing.
         role_scores: the scores, where they depend on it and on the modalities' parts.
@@ -97,6 +98,7 @@ class Objective:
     scores: Scores
     init_log_scale: float
     max_log_scale: float
+    products: bool = False
     bounds_total_correlation: bool = False
     head: Callable[[int, int], nn.ParameterDict] | None = None
     role_scores: RoleScores | None = None

@@ -222,15 +222,16 @@ def naive_cliplite(
     ids: Ids = None,
 ) -> Tensor:
     losses = []
-    for (a, b), other in zip(combinations(range(len(reps)), 2), shuffles, strict=True):
-        rows = []
-        for i in range(len(reps[0])):
-            if observed is not None and not (observed[a][i] and observed[b][i]):
-                continue
-            j = other[i]
-            loss = softplus(-scale * naive_cosine(reps[a][i], reps[b][i]))
-            if j != i and (ids is None or ids[j] != ids[i]):
-                loss = loss + softplus(scale * naive_cosine(reps[a][i], reps[b][j]))
-            rows.append(loss)
-        losses.append(mean(rows))
+    for pair, other in zip(combinations(range(len(reps)), 2), shuffles, strict=True):
+        for a, b in (pair, pair[::-1]):
+            rows = []
+            for i in range(len(reps[0])):
+                if observed is not None and not observed[a][i]:
+                    continue
+                j = other[i]
+                loss = softplus(-scale * naive_cosine(reps[a][i], reps[b][i]))
+                if j != i and (ids is None or ids[j] != ids[i]):
+                    loss = loss + softplus(scale * naive_cosine(reps[a][i], reps[b][j]))
+                rows.append(loss)
+            losses.append(mean(rows))
     return mean(losses)

@@ -36,10 +36,12 @@ SHAPES = [(2, 1, 3), (2, 4, 3), (3, 1, 2), (3, 2, 3), (3, 4, 3), (3, 3, 1), (4, 
 def cases() -> list[tuple[str, tuple[int, int, int]]]:
     """Each objective with the modalities, rows and dimensions that it is defined for.
 
-    A volume of more vectors than dimensions is 0, and rounding decides on which side.
+    A volume of more vectors than dimensions is 0, and rounding decides on which side; gates turn vectors, which one
+    dimension has no room for.
     """
     found = [(name, shape) for name in NAMES for shape in SHAPES if name != "triangle" or shape[0] == 3]
-    return [(name, shape) for name, shape in found if name not in ("gram", "triangle") or shape[2] >= shape[0]]
+    least = {"gram": lambda shape: shape[0], "triangle": lambda shape: 3, "gated": lambda shape: 2}
+    return [(name, shape) for name, shape in found if name not in least or shape[2] >= least[name](shape)]
 
 
 def random_reps(modalities: int, rows: int, dim: int, seed: int = 0) -> list[Tensor]:
