@@ -2,8 +2,8 @@
 
 An image is its class's random vector, a clip its language's, a text the bag of its words; linear maps and LayerNorm
 make representations of them, and images of all classes are ranked for new (audio, text) queries. Nothing stands between
-the objective and the task: a reader of the text alone is right in 1/w. Each objective has the same steps and samples, and
-of some learning rates the one that is best on draws for validation; others are reported.
+the objective and the task: a reader of the text alone is right in 1/w. Each objective has the same steps and samples;
+of some learning rates the one that is best on draws for validation counts.
 """
 
 from __future__ import annotations
