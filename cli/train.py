@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs/m3")
 OBJECTIVES = ("symile", "clip")
+KNOWN = ("symile", "clip", "gram", "triangle", "gated", "confu", "sigmoid", "soft", "cliplite")
+"""Those of `symile_m3.objectives`, whose import takes too long for `--help`."""
 
 _BUDGET = "Budget"
 _DATA = "Data"
@@ -32,7 +34,7 @@ def train(
             "--objective",
             metavar="NAME",
             show_default=" and ".join(OBJECTIVES),
-            help="Objective to train: symile or clip; may be repeated.",
+            help=f"Objective to train: {', '.join(KNOWN[:-1])} or {KNOWN[-1]}; may be repeated.",
         ),
     ] = None,
     data: DatasetOption = DATA,

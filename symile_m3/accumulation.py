@@ -29,15 +29,16 @@ class Given:
 
 
 class Towers(nn.Module):
-    """What a step differentiates: the representations, and the scale of their logits."""
+    """What a step differentiates: the representations, the scale of their logits, and what the objective learns."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, given: Given) -> tuple[list[Tensor], Tensor]:
-        """(B, D) representations of each modality and the () scale."""
-        return self.model(given.inputs), self.model.log_scale.exp()
+    def forward(self, given: Given) -> tuple[list[Tensor], Tensor, dict[str, Tensor]]:
+        """(B, D) representations of each modality, the () scale, and the tensors of the objective's head."""
+        head = {name: value.view_as(value) for name, value in self.model.head.items()}
+        return self.model(given.inputs), self.model.log_scale.exp(), head
 
 
 def part_of(inputs: Inputs, start: int, stop: int) -> Inputs:
@@ -91,7 +92,7 @@ def add_gradients(
     place: Place,
     towers: nn.Module,
     parts: Sequence[Inputs],
-    loss_of: Callable[[Sequence[Tensor], Tensor], Tensor],
+    loss_of: Callable[[Sequence[Tensor], Tensor, Mapping[str, Tensor]], Tensor],
     seeds: Sequence[int],
 ) -> Tensor:
     """Add the gradients of the loss of a whole batch to the weights.
@@ -99,7 +100,8 @@ def add_gradients(
     Args:
         towers: `Towers`, set up by `place`.
         parts: the batch.
-        loss_of: the loss of the representations of all parts, one after another, and of the scale.
+        loss_of: the loss of the representations of all parts, one after another, of the scale, and of the tensors that
+            the objective learns beside.
         seeds: of dropout and noise, one a part.
 
     Returns:
@@ -107,28 +109,33 @@ def add_gradients(
     """
     if len(parts) == 1:
         with place.seeded(seeds[0]):
-            reps_BD, scale = towers(Given(parts[0]))
-        loss = loss_of(reps_BD, scale)
+            reps_BD, scale, head = towers(Given(parts[0]))
+        loss = loss_of(reps_BD, scale, head)
         place.backward(loss)
         return loss.detach()
     cached: list[list[Tensor]] = []
     for part, seed in zip(parts, seeds, strict=True):
         with torch.no_grad(), place.seeded(seed):
-            reps, scale = towers(Given(part))
+            reps, scale, head = towers(Given(part))
         cached.append(reps)
     reps_BD = [torch.cat(of_parts).requires_grad_() for of_parts in zip(*cached, strict=True)]
-    scale = scale.detach().requires_grad_()
-    loss = loss_of(reps_BD, scale)
-    *grads_BD, scale_grad = torch.autograd.grad(loss, [*reps_BD, scale])
+    learned = {"": scale, **head}
+    learned = {name: value.detach().requires_grad_() for name, value in learned.items()}
+    loss = loss_of(reps_BD, learned[""], {name: learned[name] for name in head})
+    modalities = len(reps_BD)
+    grads = torch.autograd.grad(loss, [*reps_BD, *learned.values()])
+    grads_BD, learned_grads = grads[:modalities], grads[modalities:]
     sizes = [len(reps[0]) for reps in cached]
     del cached, reps_BD
-    grads = zip(*(torch.split(grad_BD, sizes) for grad_BD in grads_BD), strict=True)
-    for number, (part, seed, grads_of_part) in enumerate(zip(parts, seeds, grads, strict=True)):
+    by_part = zip(*(torch.split(grad_BD, sizes) for grad_BD in grads_BD), strict=True)
+    for number, (part, seed, grads_of_part) in enumerate(zip(parts, seeds, by_part, strict=True)):
         last = number == len(parts) - 1
         with place.alone(towers, enabled=not last):
             with place.seeded(seed):
-                reps, scale = towers(Given(part))
+                reps, scale, head = towers(Given(part))
             # A function with exactly these gradients.
-            carrier = torch.stack([(rep * grad).sum() for rep, grad in zip(reps, grads_of_part, strict=True)]).sum()
-            place.backward(carrier + scale * scale_grad if last else carrier)
+            pairs = list(zip(reps, grads_of_part, strict=True))
+            if last:
+                pairs += list(zip([scale, *head.values()], learned_grads, strict=True))
+            place.backward(torch.stack([(value * grad).sum() for value, grad in pairs]).sum())
     return loss.detach()

@@ -40,6 +40,12 @@ class Batch:
     missing: dict[str, Tensor]
 
 
+def labels_of(batch: Batch) -> list[Tensor]:
+    """(B,) labels of image, audio and text: the class, the language, and both."""
+    both = (batch.class_ids << 32) + batch.language_ids
+    return [batch.class_ids, batch.language_ids, both]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Collate:
     """The loader's transform: samples to a `Batch`.

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from symile_m3.objectives import Objective
+from symile_m3.objectives.scores import Scores
 from symile_m3.questions import Encoded, Questions
 from symile_m3.ranking import Representations, first_right
 
@@ -65,11 +65,15 @@ def centroid(reps: Representations) -> Tensor:
 
 
 @torch.inference_mode()
-def modality_gap(objective: Objective, questions: Questions, encoded: Encoded) -> ModalityGap:
-    """The gap between the modalities of the samples, and retrieval of images without it."""
+def modality_gap(scores: Scores, questions: Questions, encoded: Encoded) -> ModalityGap:
+    """The gap between the modalities of the samples, and retrieval of images without it.
+
+    Args:
+        scores: of images from audio and text.
+    """
     centroids = {modality: centroid(reps) for modality, reps in encoded.queries.items()}
     ranks_Q = first_right(
-        objective.scores,
+        scores,
         [Centred(encoded.queries[modality], centroids[modality]) for modality in ("audio", "text")],
         Centred(encoded.candidates["image"], centroids["image"]),
         questions.answers["image"],

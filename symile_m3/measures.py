@@ -21,7 +21,7 @@ from symile_m3.ranking import Representations, first_candidate, first_right
 from symile_m3.repstore import Replaced
 from symile_m3.retrieval import QUERY
 from symile_m3.shards import missing_mask
-from symile_m3.standins import LEARNED, MEAN, PAIR, learned_representations, mean_representations
+from symile_m3.standins import APPROXIMATE, LEARNED, MEAN, learned_representations, mean_representations
 from symile_m3.towers.tokens import TextTokeniser
 
 
@@ -95,11 +95,13 @@ def measure(
     encoded = questions.encode(model)
     queries = encoded.queries
 
-    def ranks(retrieved: str, reps: Sequence[Representations]) -> Tensor:
-        return first_right(objective.scores, reps, encoded.candidates[retrieved], questions.answers[retrieved])
+    def ranks(retrieved: str, reps: Mapping[str, Representations]) -> Tensor:
+        scores = model.scores(objective, retrieved, tuple(reps))
+        candidates, answers = encoded.candidates[retrieved], questions.answers[retrieved]
+        return first_right(scores, list(reps.values()), candidates, answers)
 
     # The cosine of a pair needs no third modality; a product does.
-    in_pairs = objective.name == "clip" and not learned
+    in_pairs = bool(objective.alone) and not learned
     needed = {*QUERY} if asked.missing else set()
     if asked.directions and not in_pairs:
         needed = {*RETRIEVED}
@@ -114,8 +116,8 @@ def measure(
     missing = {}
     for p in asked.missing:
         masks = hidden(questions, p, asked.seed)
-        missing[p] = ranks("image", [Replaced(queries[name], masks[name], standins[name]) for name in QUERY])
-    complete_Q = ranks("image", [queries[name] for name in QUERY])
+        missing[p] = ranks("image", {name: Replaced(queries[name], masks[name], standins[name]) for name in QUERY})
+    complete_Q = ranks("image", {name: queries[name] for name in QUERY})
     directions = (
         {
             (retrieved, given): complete_Q
@@ -127,18 +129,19 @@ def measure(
         if asked.directions
         else {}
     )
-    fill = LEARNED if needed <= set(learned) else MEAN if not needed & set(learned) else f"{LEARNED} or {MEAN}"
+    mean = MEAN if objective.multilinear else APPROXIMATE
+    fill = LEARNED if needed <= set(learned) else mean if not needed & set(learned) else f"{LEARNED} or {mean}"
     return Measures(
         ranks_Q=complete_Q,
         missing=missing,
         directions=directions,
         fill=fill if asked.missing else "",
-        single_fill=(PAIR if in_pairs else fill) if asked.directions else "",
-        gap=modality_gap(objective, questions, encoded) if asked.gap else None,
+        single_fill=(objective.alone if in_pairs else fill) if asked.directions else "",
+        gap=modality_gap(model.scores(objective, "image", QUERY), questions, encoded) if asked.gap else None,
         bound=_bound(model, objective, encoded, asked),
         retrieved_Q=(
             first_candidate(
-                objective.scores,
+                model.scores(objective, "image", QUERY),
                 [queries[name] for name in QUERY],
                 encoded.candidates["image"],
                 questions.answers["image"],
@@ -154,19 +157,19 @@ def _reps(
     modalities: Sequence[str],
     given: Sequence[str],
     standins: Mapping[str, Tensor],
-) -> list[Representations]:
+) -> dict[str, Representations]:
     """What is given, and what stands for the rest where there is something."""
-    return [
-        queries[name]
+    return {
+        name: queries[name]
         if name in given
         else Replaced(queries[name], torch.ones(len(queries[name]), dtype=torch.bool), standins[name])
         for name in modalities
         if name in given or name in standins
-    ]
+    }
 
 
 def _bound(model: Model, objective: Objective, encoded: Encoded, asked: Asked) -> Bound | None:
-    """Symile's: the product is a critic of all modalities at once; pairwise cosines see only the pairs."""
-    if not asked.bound or objective.name != "symile" or len(encoded.queries["text"]) < 3:
+    """Of a model that is scored by the product, a critic of all modalities at once; cosines see only the pairs."""
+    if not asked.bound or not objective.multilinear or len(encoded.queries["text"]) < 3:
         return None
     return unseen_bound(model, encoded, asked.seed)

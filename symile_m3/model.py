@@ -6,7 +6,7 @@ Suffixes: B batch, D dimensions.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from symile_m3.objectives import Objective, get_objective
+from symile_m3.objectives.scores import Scores
 from symile_m3.towers.spec import TowerSpec, parse_tower
 
 MODALITIES = ("image", "audio", "text")
@@ -33,7 +34,7 @@ class ModelConfig:
         text_buckets: rows that character n-grams are hashed to.
         text_ngrams: whether known words share n-grams, beside a row of their own; unknown ones always have.
         standardise: whether the heads take frozen features with mean 0 and deviation 1 over the training media.
-        symile_log_scale: logarithm of Symile's scale at the beginning.
+        symile_log_scale: logarithm of the scale at the beginning, of Symile and what else scales its product.
         indicator: numbers that say whether an image or a clip is missing, joined to the features that its head takes;
             learned by a model that is trained with missing ones.
     """
@@ -96,7 +97,7 @@ class Model(nn.Module):
 
     Args:
         towers: modality -> tower.
-        objective: decides where the learned scale starts and ends; its name will do.
+        objective: decides where the learned scale starts and ends, and what else is learned; its name will do.
         dim: D.
         log_scale: logarithm of the scale at the beginning, in place of the objective's.
     """
@@ -117,12 +118,18 @@ class Model(nn.Module):
         self.towers = nn.ModuleDict(towers)
         self.log_scale = nn.Parameter(torch.tensor(objective.init_log_scale if log_scale is None else log_scale))
         self.max_log_scale = objective.max_log_scale
+        self.head = objective.head(len(towers), dim) if objective.head else nn.ParameterDict()
         self.dim = dim
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """Their names, in the order of the representations."""
         return tuple(self.towers)
+
+    def scores(self, objective: Objective, retrieved: str, given: Sequence[str]) -> Scores:
+        """The objective's scores under what the model has learned, for one modality retrieved from others."""
+        index = self.modalities.index
+        return objective.scores_with(self.head, retrieved=index(retrieved), given=[index(name) for name in given])
 
     def encode(self, modality: str, inputs: Inputs) -> Tensor:
         """(B, D) representations of one modality.

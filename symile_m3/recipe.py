@@ -30,12 +30,13 @@ class TrainConfig:
         batch_size: samples a step.
         lr: peak rate of the linear maps, the text table and the scale (a one-cycle schedule, cosine).
         image_lr, image_weight_decay: the same for the image head, which overfits first.
-        net_lr: the same for an audio net trained from scratch, and for pretrained backbones that are trained.
+        net_lr: the same for an audio net trained from scratch, for pretrained backbones that are trained, and for
+            what an objective learns beside (its bias, gates or fusions).
         weight_decay: of all else but the scale.
         schedule: one-cycle, or constant as in the paper, which has no warm-up.
         warmup: share of the steps in which the rate rises.
         beta2: AdamW's second, the first being 0.9.
-        negatives: Symile's: n, n:k, faces or n2 (see `symile_m3.objectives.negatives`).
+        negatives: of Symile and sigmoid: n, n:k, faces or n2 (see `symile_m3.objectives.negatives`).
         missing_p: probability that a modality of a training sample is missing: one number, or one a modality.
         redraw: draw the distractors anew each epoch.
         seed: of order, initial weights, dropout, negatives, texts and missingness.

@@ -104,6 +104,7 @@ def retrieve(
     model.eval()
     candidates_ND = model.encode("image", Inputs(given={"image": (task.image_NF,)}))
     deepest = min(max(ks), len(candidates_ND))
+    scores = model.scores(objective, "image", QUERY)
     found = []
     queries = task.batches if missing is None else task.masked(missing)
     for inputs in queries:
@@ -116,7 +117,7 @@ def retrieve(
             else:
                 rep_QD = model.encode(modality, inputs)
             reps.append(rep_QD)
-        _, best_QK = best_candidates(objective.scores, reps, candidates_ND, deepest)
+        _, best_QK = best_candidates(scores, reps, candidates_ND, deepest)
         found.append(task.candidate_class_ids[best_QK])
     hits = torch.cat(found) == task.class_ids[:, None]
     return {k: hits[:, : min(k, deepest)].any(dim=1) for k in ks}

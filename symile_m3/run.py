@@ -8,7 +8,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,6 +65,10 @@ class Task(Protocol):
 
     def inputs(self, batch: Any, generator: torch.Generator, *, rank: int, world: int) -> Inputs:
         """What the towers take for a batch."""
+        ...
+
+    def labels(self, batch: Any) -> Sequence[Tensor]:
+        """(B,) integers for each modality: samples with the same are alike in it. For objectives that want labels."""
         ...
 
     def groups(self, model: Model) -> list[dict[str, Any]]:
@@ -246,11 +250,15 @@ class Run:
                 ]
                 observed = [mask.to(place.device) for mask in observed]
 
-        def loss_of(reps_BD: Sequence[Tensor], scale: Tensor) -> Tensor:
+            labels = [label[:rows].to(place.device) for label in self.task.labels(batch)]
+
+        def loss_of(reps_BD: Sequence[Tensor], scale: Tensor, head: Mapping[str, Tensor]) -> Tensor:
             # On a CPU the objective refuses a scale that is not finite; to the user that is a loss that is not.
             if scale.device.type == "cpu" and not math.isfinite(scale.item()):
                 raise self._not_finite(scale.item())
-            return self.objective.loss(reps_BD, scale, observed=observed, generator=random, group=place.group)
+            return self.objective.loss(
+                reps_BD, scale, observed=observed, generator=random, group=place.group, head=head, labels=labels
+            )
 
         with self._timed("model"):
             self.optimizer.zero_grad()

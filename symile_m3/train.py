@@ -41,6 +41,7 @@ def train(
     this, and takes its share of every batch.
 
     Raises:
+        UsageError: an objective or its negatives make no sense, or the batch is larger than the dataset.
         NotBuiltError: there is no dataset, or no run to resume.
         MissingDependencyError: a log needs a package that is not installed.
         TrainingError: a run of another recipe or dataset is there, the loss is no longer finite, or memory runs out.
@@ -50,6 +51,9 @@ def train(
     config = config or TrainConfig()
     options = options or RunOptions()
     chosen = [get_objective(name, config.negatives) for name in dict.fromkeys(objectives)]
+    if config.negatives != TrainConfig().negatives and not any(objective.takes_negatives for objective in chosen):
+        names = " and ".join(objective.name for objective in chosen)
+        raise UsageError(f"negatives {config.negatives}: symile and sigmoid take them, not {names}; leave them out")
     check_logs(options.logs)
     place = open_place(config.precision)
     if not place.first:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from symile_m3.accumulation import moved
-from symile_m3.batches import Batch, open_loader, training_inputs
+from symile_m3.batches import Batch, labels_of, open_loader, training_inputs
 from symile_m3.features import Dataset, Features
 from symile_m3.model import Inputs, Model
 from symile_m3.objectives import Objective
@@ -77,19 +77,25 @@ class TripleTask:
         """What the towers take for a batch: a random view of each image."""
         return training_inputs(batch, self._features, generator, rank=rank, world=world)
 
+    def labels(self, batch: Batch) -> list[Tensor]:
+        """(B,) labels of image, audio and text: the class, the language, and both."""
+        return labels_of(batch)
+
     def groups(self, model: Model) -> list[dict[str, Any]]:
         """The parameters that are trained, with their peak rate and weight decay."""
         config = self._config
         net = [parameter for part in model.trained_nets() for parameter in part.parameters() if parameter.requires_grad]
         nets = {id(parameter) for parameter in net}
         image = [parameter for parameter in model.towers["image"].parameters() if id(parameter) not in nets]
-        own = {id(parameter) for parameter in [*image, *net, model.log_scale]}
+        head = list(model.head.parameters())
+        own = {id(parameter) for parameter in [*image, *net, *head, model.log_scale]}
         rest = [parameter for parameter in model.parameters() if id(parameter) not in own and parameter.requires_grad]
         return [
             {"params": image, "peak": config.image_lr, "weight_decay": config.image_weight_decay},
             {"params": rest, "peak": config.lr, "weight_decay": config.weight_decay},
             {"params": [model.log_scale], "peak": config.lr, "weight_decay": 0.0},
             *([{"params": net, "peak": config.net_lr, "weight_decay": config.weight_decay}] if net else []),
+            *([{"params": head, "peak": config.net_lr, "weight_decay": config.weight_decay}] if head else []),
         ]
 
     def validate(self, model: Model, objective: Objective) -> dict[str, float]:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-TITLES = {"symile": "Symile", "clip": "CLIP"}
+TITLES = {
+    "symile": "Symile",
+    "clip": "CLIP",
+    "gram": "GRAM",
+    "triangle": "TRIANGLE",
+    "gated": "Gated Symile",
+    "confu": "ConFu",
+    "sigmoid": "sigmoid",
+    "soft": "soft targets",
+    "cliplite": "CLIP-Lite",
+}
 PATTERNS = {
     "overall": "all queries",
     "both": "audio and text",

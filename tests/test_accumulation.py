@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from symile_m3.assembly import fit_heads, new_model, new_tokeniser
 from symile_m3.batches import open_loader, training_inputs
 from symile_m3.features import Dataset, FeatureConfig, Features, load_features, open_dataset
 from symile_m3.model import Inputs, Model, ModelConfig
-from symile_m3.objectives import get_objective
+from symile_m3.objectives import OBJECTIVES, get_objective
 from symile_m3.processes import Place, open_place
 from symile_m3.progress import NoProgress
 from symile_m3.recipe import TrainConfig
@@ -70,16 +70,18 @@ class Step:
         towers, _ = self.place.set_up(Towers(model), torch.optim.SGD(model.parameters(), lr=0.1))
         return model.train(), towers
 
-    def loss(self, inputs: Inputs, reps: Sequence[Tensor], scale: Tensor) -> Tensor:
+    def loss(self, inputs: Inputs, reps: Sequence[Tensor], scale: Tensor, head: Mapping[str, Tensor]) -> Tensor:
         names = ("image", "audio", "text")
         observed = None if inputs.missing is None else [~inputs.missing[name] for name in names]
-        return self.objective.loss(reps, scale, observed=observed, generator=torch.Generator().manual_seed(1))
+        labels = [torch.arange(len(reps[0])) % 5] * 3
+        random = torch.Generator().manual_seed(1)
+        return self.objective.loss(reps, scale, observed=observed, generator=random, head=head, labels=labels)
 
     def run(self, config: TrainConfig, inputs: Inputs, size: int) -> tuple[Tensor, Gradients]:
         model, towers = self.model(config)
         parts = parts_of(inputs, ROWS, size)
         loss = add_gradients(
-            self.place, towers, parts, lambda reps, scale: self.loss(inputs, reps, scale), range(len(parts))
+            self.place, towers, parts, lambda *computed: self.loss(inputs, *computed), range(len(parts))
         )
         return loss, {name: parameter.grad for name, parameter in model.named_parameters()}
 
@@ -111,6 +113,19 @@ def test_parts_give_the_gradients_of_the_whole_batch(
     assert ("towers.audio.indicator" in expected) == (missing_p > 0)
 
 
+@pytest.mark.parametrize("name", OBJECTIVES[2:])
+def test_parts_give_the_gradients_of_what_an_objective_learns_too(
+    name: str, place: Place, dataset: Dataset, features: Features
+) -> None:
+    step = Step(place, dataset, features, name)
+    inputs = batch_of(dataset, features, 0.4)
+    loss, expected = step.run(QUIET, inputs, 0)
+    loss_in_parts, found = step.run(QUIET, inputs, 13)
+    torch.testing.assert_close(loss_in_parts, loss, rtol=1e-6, atol=0)
+    assert_same(found, expected)
+    assert any(key.startswith("head.") for key in found) == (step.objective.head is not None)
+
+
 def test_means_of_the_losses_of_parts_would_be_another_thing(
     place: Place, dataset: Dataset, features: Features
 ) -> None:
@@ -119,8 +134,7 @@ def test_means_of_the_losses_of_parts_would_be_another_thing(
     _, expected = step.run(QUIET, inputs, 0)
     model, towers = step.model(QUIET)
     for part in parts_of(inputs, ROWS, 16):
-        reps, scale = towers(Given(part))
-        place.backward(step.loss(part, reps, scale) / 2)
+        place.backward(step.loss(part, *towers(Given(part))) / 2)
     found = {name: parameter.grad for name, parameter in model.named_parameters()}
     with pytest.raises(AssertionError):
         assert_same(found, expected)
@@ -141,8 +155,8 @@ def test_a_part_has_the_same_dropout_and_noise_both_times(
     for seed, part in enumerate(parts_of(inputs, ROWS, 8)):
         with place.seeded(seed):
             outputs.append(towers(Given(part)))
-    reps = [torch.cat(parts) for parts in zip(*(reps for reps, _ in outputs), strict=True)]
-    whole = step.loss(inputs, reps, outputs[0][1])
+    reps = [torch.cat(parts) for parts in zip(*(reps for reps, *_ in outputs), strict=True)]
+    whole = step.loss(inputs, reps, *outputs[0][1:])
     place.backward(whole)
     torch.testing.assert_close(loss, whole.detach(), rtol=1e-6, atol=0)
     assert_same(found, {name: parameter.grad for name, parameter in model.named_parameters()})

@@ -60,6 +60,12 @@ def naive_hits(
     with torch.no_grad():
         images = [model.encode("image", Inputs(given={"image": (image[None],)}))[0].tolist() for image in task.image_NF]
         reps = {name: torch.cat([model.encode(name, batch) for batch in task.batches]) for name in QUERY}
+    score_of = model.scores(get_objective(objective), "image", QUERY)
+
+    def pair(*vectors: list[float]) -> float:
+        *query, image = (torch.tensor([vector]) for vector in vectors)
+        return float(score_of(query, image).detach())
+
     for name, (mask, rep) in (replaced or {}).items():
         reps[name][mask] = rep.detach()
     hits = []
@@ -69,6 +75,8 @@ def naive_hits(
             sum(a * t * i for a, t, i in zip(audio, text, image, strict=True))
             if objective == "symile"
             else cosine(audio, image) + cosine(text, image)
+            if objective == "clip"
+            else pair(audio, text, image)
             for image in images
         ]
         best = sorted(range(IMAGES), key=lambda n: -scores[n])[:k]
@@ -140,7 +148,7 @@ def test_a_model_that_knows_the_answer_is_always_right() -> None:
             return rows if modality == "text" else torch.ones_like(rows)
 
     model.__class__ = Knowing
-    for objective in map(get_objective, OBJECTIVES):
+    for objective in (found for found in map(get_objective, OBJECTIVES) if not found.role_scores):
         assert bool(retrieve(model, objective, task)[1].all())
 
 

@@ -29,7 +29,7 @@ def symile_scores(
     Raises:
         ValueError: no modality, or shapes that do not fit each other.
     """
-    return _tiled(_mips, query_reps_QD, candidates_ND, memory_budget)
+    return tiled(_mips, query_reps_QD, candidates_ND, memory_budget)
 
 
 def clip_scores(
@@ -47,7 +47,7 @@ def clip_scores(
     Raises:
         ValueError: no modality, or shapes that do not fit each other.
     """
-    return _tiled(_cosines, query_reps_QD, candidates_ND, memory_budget)
+    return tiled(_cosines, query_reps_QD, candidates_ND, memory_budget)
 
 
 def best_candidates(
@@ -120,7 +120,12 @@ def _cosines(query_reps_QD: Sequence[Tensor], candidates_ND: Tensor) -> Tensor:
     return query_QD @ torch.nn.functional.normalize(candidates_ND, dim=-1).T
 
 
-def _tiled(scores: Scores, query_reps_QD: Sequence[Tensor], candidates_ND: Tensor, memory_budget: int) -> Tensor:
+def tiled(scores: Scores, query_reps_QD: Sequence[Tensor], candidates_ND: Tensor, memory_budget: int) -> Tensor:
+    """(Q, N) scores, computed for some queries and some candidates at a time, all widened.
+
+    Raises:
+        ValueError: no modality, or shapes that do not fit each other.
+    """
     check_queries(query_reps_QD, candidates_ND)
     queries = _spans(len(query_reps_QD[0]), _query_rows(candidates_ND, memory_budget))
     candidates = list(_spans(len(candidates_ND), _candidate_rows(candidates_ND, memory_budget)))
