@@ -119,8 +119,9 @@ def test_parts_give_the_gradients_of_what_an_objective_learns_too(
 ) -> None:
     step = Step(place, dataset, features, name)
     inputs = batch_of(dataset, features, 0.4)
-    loss, expected = step.run(QUIET, inputs, 0)
-    loss_in_parts, found = step.run(QUIET, inputs, 13)
+    config = replace(QUIET, missing_p=0.4)
+    loss, expected = step.run(config, inputs, 0)
+    loss_in_parts, found = step.run(config, inputs, 13)
     torch.testing.assert_close(loss_in_parts, loss, rtol=1e-6, atol=0)
     assert_same(found, expected)
     assert any(key.startswith("head.") for key in found) == (step.objective.head is not None)
