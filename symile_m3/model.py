@@ -39,6 +39,7 @@ class ModelConfig:
         text_ngrams: whether known words share n-grams, beside a row of their own; unknown ones always have.
         standardise: whether the heads take frozen features with mean 0 and deviation 1 over the training media.
         symile_log_scale: logarithm of Symile's scale at the beginning.
+        log_scale_offset: added to the logarithm of the objective's scale at the beginning, whichever objective it is.
     """
 
     text: str = "ngram"
@@ -52,6 +53,7 @@ class ModelConfig:
     text_ngrams: bool = False
     standardise: bool = True
     symile_log_scale: float = -4.0
+    log_scale_offset: float = 0.0
 
     def __post_init__(self) -> None:
         parse_tower("text", self.text)
@@ -60,6 +62,8 @@ class ModelConfig:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
         if not -20 <= self.symile_log_scale <= 0:
             raise ValueError("symile_log_scale must be from -20 to 0")
+        if not -20 <= self.log_scale_offset <= 20:
+            raise ValueError("log_scale_offset must be from -20 to 20")
         if not 0 <= self.image_dropout < 1 or min(self.image_noise, self.audio_noise) < 0:
             raise ValueError("dropout must be in [0, 1), noise not negative")
 
@@ -140,7 +144,7 @@ class Model(nn.Module):
         else:
             self.text = TextTower(text_rows, config.dim)
         log_scale = config.symile_log_scale if objective.name == "symile" else objective.init_log_scale
-        self.log_scale = nn.Parameter(torch.tensor(log_scale))
+        self.log_scale = nn.Parameter(torch.tensor(log_scale + config.log_scale_offset))
         self.max_log_scale = objective.max_log_scale
         self.missing = nn.ParameterDict({name: torch.randn(config.dim) for name in MODALITIES})
         self.dim = config.dim

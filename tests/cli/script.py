@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 SCRIPT = Path(sys.executable).with_name("symile-m3")
-COMMANDS = ("quickstart", "build", "encode", "train", "eval", "verify", "info", "preview", "lexicon")
+COMMANDS = ("quickstart", "build", "encode", "train", "eval", "compare", "verify", "info", "preview", "lexicon")
 TINY = ("--langs", "2", "--classes", "6", "--train", "24", "--val", "8", "--test", "8", "--clips", "16,4,4")
 
 
