@@ -193,6 +193,7 @@ def compare(
     work = JobConfig(jobs=jobs, threads=threads)
     report = run_comparison(question, out, work=work, progress=open_progress())
     shown: list[Any] = [figures(rows.title, rows.header, rows.rows, names=rows.names) for rows in tables(report)]
+    shown.insert(1, "passes: the whole interval is above 1/w; val: best on validation; image, language: ceilings")
     if any(point["results"] for point in report["points"]):
         plot = plot_to or out / "comparison.png"
         draw_comparison(plot, report)

@@ -47,15 +47,19 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 
 def accuracy_rows(report: Mapping[str, Any]) -> Rows:
-    """Test top-1 of every objective at every point, beside what text alone can reach and the ceilings."""
-    varied = _varied(report)
+    """Test top-1 of every objective at every point, beside what text alone can reach and the ceilings.
+
+    `passes` says whether the whole interval is above 1/w; `val` is the best validation top-1; `image` and `language`
+    are the measured ceilings.
+    """
+    places = _Places(report)
     rows = []
     for point in report["points"]:
         bounds = point["bounds"]
         for name, result in point["results"].items():
             rows.append(
                 (
-                    *_place(point, varied),
+                    *places.cells(point),
                     name,
                     _share(result["top1"]),
                     _span(result["ci95"]),
@@ -68,28 +72,28 @@ def accuracy_rows(report: Mapping[str, Any]) -> Rows:
                 )
             )
     header = (
-        *_headings(varied),
+        *places.headings,
         "objective",
         "top-1",
         "95% interval",
         "seeds",
         "1/w",
-        "passes 1/w",
-        "best val",
-        "image ceiling",
-        "language ceiling",
+        "passes",
+        "val",
+        "image",
+        "language",
     )
     return Rows(
-        title="Image from audio and text, test samples",
+        title=f"Test top-1, image from audio and text{places.said}",
         header=header,
         rows=tuple(rows),
-        names=1 + len(_headings(varied)),
+        names=1 + len(places.headings),
     )
 
 
 def cost_rows(report: Mapping[str, Any]) -> Rows:
     """What the runs took and the settings they had."""
-    varied = _varied(report)
+    places = _Places(report)
     reach = report["question"]["reach"]
     rows = []
     for point in report["points"]:
@@ -100,7 +104,7 @@ def cost_rows(report: Mapping[str, Any]) -> Rows:
             few = f" ({to['runs']} of {to['of']})" if 0 < to["runs"] < to["of"] else ""
             rows.append(
                 (
-                    *_place(point, varied),
+                    *places.cells(point),
                     name,
                     f"{result['steps']:,}",
                     f"{1000 * result['seconds_a_step']:,.1f}",
@@ -113,33 +117,34 @@ def cost_rows(report: Mapping[str, Any]) -> Rows:
                 )
             )
     header = (
-        *_headings(varied),
+        *places.headings,
         "objective",
         "steps",
         "ms a step",
         "samples/s",
-        f"steps to {reach:g} val",
-        f"seconds to {reach:g} val",
+        f"steps to {reach:g}",
+        f"s to {reach:g}",
         "lr",
         "image lr",
         "log scale",
     )
     work = report["work"]
-    title = f"Cost, with {work['jobs']} runs at a time of {work['threads']} threads each"
-    return Rows(title=title, header=header, rows=tuple(rows), names=1 + len(_headings(varied)))
+    threads = f"{work['threads']} thread{'s' if work['threads'] > 1 else ''}"
+    title = f"Cost, with {work['jobs']} runs at a time of {threads} each{places.said}"
+    return Rows(title=title, header=header, rows=tuple(rows), names=1 + len(places.headings))
 
 
 def difference_rows(report: Mapping[str, Any]) -> Rows:
     """Paired differences of the first objective to each other one, and of the others among themselves."""
-    varied = _varied(report)
+    places = _Places(report)
     rows = [
-        (*_place(point, varied), pair, f"{found['top1']:+.3f}", f"{found['ci95'][0]:+.3f} to {found['ci95'][1]:+.3f}")
+        (*places.cells(point), pair, f"{found['top1']:+.3f}", f"{found['ci95'][0]:+.3f} to {found['ci95'][1]:+.3f}")
         for point in report["points"]
         for pair, found in point["differences"].items()
     ]
-    header = (*_headings(varied), "objectives", "difference", "95% interval")
-    title = "Differences of top-1, same queries and seeds"
-    return Rows(title=title, header=header, rows=tuple(rows), names=1 + len(_headings(varied)))
+    header = (*places.headings, "objectives", "difference", "95% interval")
+    title = f"Differences of top-1, same queries and seeds{places.said}"
+    return Rows(title=title, header=header, rows=tuple(rows), names=1 + len(places.headings))
 
 
 def tuning_rows(report: Mapping[str, Any]) -> Rows:
@@ -172,17 +177,31 @@ def failed_rows(report: Mapping[str, Any]) -> Rows:
     return Rows(title="Failed", header=("run", "why"), rows=rows, names=2)
 
 
-def _varied(report: Mapping[str, Any]) -> str:
-    over = report["question"]["over"]
-    return over["key"] if over else ""
+class _Places:
+    """The columns that say where a row is of; what is the same everywhere is said in the title."""
 
+    def __init__(self, report: Mapping[str, Any]) -> None:
+        points = report["points"]
+        over = report["question"]["over"]
+        languages = {point["dataset"]["languages"] for point in points}
+        self._name = len({point["name"] for point in points}) > 1
+        self._languages = len(languages) > 1
+        self._value = over is not None
+        self.headings = (
+            *(["data"] if self._name else []),
+            *(["languages"] if self._languages else []),
+            *([over["key"]] if over else []),
+        )
+        said = [] if self._name else [points[0]["name"]]
+        said += [] if self._languages else [f"{points[0]['dataset']['languages']} languages"]
+        self.said = f" ({', '.join(said)})" if said else ""
 
-def _headings(varied: str) -> tuple[str, ...]:
-    return ("data", "languages", *([varied] if varied else []))
-
-
-def _place(point: Mapping[str, Any], varied: str) -> tuple[str, ...]:
-    return (point["name"], str(point["dataset"]["languages"]), *([str(point["value"])] if varied else []))
+    def cells(self, point: Mapping[str, Any]) -> tuple[str, ...]:
+        return (
+            *([point["name"]] if self._name else []),
+            *([str(point["dataset"]["languages"])] if self._languages else []),
+            *([str(point["value"])] if self._value else []),
+        )
 
 
 def _share(value: float | None) -> str:
