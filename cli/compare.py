@@ -51,7 +51,7 @@ def compare(
             "--langs",
             metavar="N,N,...",
             show_default="2,5,10; with --over 10",
-            help="Numbers of languages; the datasets are built where they are missing.",
+            help="Numbers of languages, or codes such as en+el+uk; the datasets are built where they are missing.",
             rich_help_panel=_DATA,
         ),
     ] = None,

@@ -75,7 +75,7 @@ def built(langs: str, settings: Mapping[str, str], folder: Path) -> Source:
         UsageError: there are no such languages or settings, or a value is out of range.
     """
     languages = parse_languages(langs.replace("+", ","))
-    name = LANGS + langs + "".join(f"-{key}{value}" for key, value in settings.items())
+    name = LANGS + langs + "".join(f"-{key}{value.replace(',', '-')}" for key, value in settings.items())
     config = PlanConfig(languages=languages, words=len(languages), classes=250, train=20_000, val=2_000, test=2_000)
     for key, value in settings.items():
         config = replace(config, **_parsed(key, value))
