@@ -18,7 +18,7 @@ from process_groups import wait_until_gone
 
 from symile_m3.comparison import JobConfig, Over, Question, TuneConfig, compare
 from symile_m3.comparison.figures import time_to
-from symile_m3.comparison.jobs import run_jobs
+from symile_m3.comparison.jobs import _start, run_jobs
 from symile_m3.comparison.plot import draw_comparison, is_wide
 from symile_m3.comparison.question import recipe_for, recipe_key
 from symile_m3.comparison.tables import markdown
@@ -48,7 +48,7 @@ def data(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def question(data: Path, **changes: Any) -> Question:
+def question(data: Path, /, **changes: Any) -> Question:
     return Question(**{"objectives": BOTH, "seeds": 2, "recipe": SMALL, "data": (data,), "bootstrap": 50, **changes})
 
 
@@ -143,24 +143,34 @@ def test_one_job_after_the_other_gives_the_same(
     assert untimed(alone) == untimed(report)
 
 
-def test_what_fails_is_named_and_the_rest_goes_on(data: Path, tmp_path: Path) -> None:
-    """One recipe whose loss is not finite, and one process that is killed, between two that are well."""
+def test_what_fails_is_named_and_the_rest_goes_on(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss that is not finite, a dataset that is gone, and a process that is killed, before one that is well."""
     good = Job(name="good", data=data, directory=tmp_path / "good", objective="clip", config=SMALL)
     bad = replace(good, name="bad", directory=tmp_path / "bad", config=replace(SMALL, lr=1e38, image_lr=1e38))
     lost = replace(good, name="lost", data=tmp_path / "nowhere", directory=tmp_path / "lost")
+    killed = replace(good, name="killed", directory=tmp_path / "killed")
     said: list[str] = []
+
+    def start(job: Job, threads: int) -> Any:
+        connection, worker = _start(job, threads)
+        if job is killed:
+            os.kill(worker.process.pid or 0, signal.SIGKILL)
+        return connection, worker
+
+    monkeypatch.setattr("symile_m3.comparison.jobs._start", start)
 
     class Saying(NoProgress):
         def say(self, line: str) -> None:
             said.append(line)
 
-    ended = run_jobs("Training", [bad, lost, good], JobConfig(jobs=1), Saying())
-    assert [end.job.name for end in ended] == ["bad", "lost", "good"]
+    ended = run_jobs("Training", [bad, lost, killed, good], JobConfig(jobs=1), Saying())
+    assert [end.job.name for end in ended] == ["bad", "lost", "killed", "good"]
     assert "the loss is" in ended[0].error
     assert "nowhere" in ended[1].error
-    assert ended[2].summary is not None
-    assert [line.partition(":")[0] for line in said] == ["bad", "lost"]
-    assert not any(end.killed for end in ended)
+    assert "was killed by signal 9" in ended[2].error
+    assert ended[3].summary is not None
+    assert [line.partition(":")[0] for line in said] == ["bad", "lost", "killed"]
+    assert [end.killed for end in ended] == [False, False, True, False]
 
 
 def test_over_a_setting_gives_a_point_a_value_and_no_run_twice(data: Path, tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def _tuned(
     if not question.tune.trials:
         return lambda place, objective: TrialPoint(), {}
     last = {place.folder: place for place in reversed(places)}
-    largest = max(last.values(), key=lambda place: len(place.dataset.plan.config.languages))
+    largest = max(reversed(last.values()), key=_size)
     chosen = list(reversed(last.values())) if question.tune.on == tuning.EACH else [largest]
     found: dict[tuple[str, str], Tuned] = {}
     waiting: dict[tuple[str, str], tuple[Path, list[TrialPoint], list[Job]]] = {}
@@ -179,6 +179,11 @@ def _tuned(
     for (folder, name), outcome in found.items():
         records.setdefault(folder, {})[name] = outcome.record()
     return tuned, records
+
+
+def _size(place: _Place) -> tuple[int, int, int]:
+    plan = place.dataset.plan
+    return len(plan.config.languages), len(plan.lexicon), len(place.dataset.readers["train"])
 
 
 def _trial(place: _Place, objective: str, number: int, recipe: TrainConfig, out: Path) -> Job:

@@ -31,7 +31,7 @@ class TuneConfig:
     Attributes:
         trials: short runs an objective; 0 takes the recipe as it is.
         steps: of a trial; 0 for a quarter of the recipe's.
-        on: "largest" (the dataset with most languages, of these the first, for all datasets) or "each".
+        on: "largest" (the dataset with most languages, then classes, then training samples, for all of them) or "each".
         seed: of the points and of the trials; no run that is reported has it.
     """
 
