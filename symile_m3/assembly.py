@@ -55,7 +55,8 @@ def new_model(dataset: Dataset, features: Features, objective: Objective, config
             new_towers(dataset, features, config),
             objective,
             dim=config.model.dim,
-            log_scale=config.model.symile_log_scale if objective.products else None,
+            log_scale=(config.model.symile_log_scale if objective.products else objective.init_log_scale)
+            + config.model.log_scale_offset,
         )
 
 

@@ -37,6 +37,7 @@ class ModelConfig:
         symile_log_scale: logarithm of the scale at the beginning, of Symile and what else scales its product.
         indicator: numbers that say whether an image or a clip is missing, joined to the features that its head takes;
             learned by a model that is trained with missing ones.
+        log_scale_offset: added to the logarithm of the objective's scale at the beginning, whichever objective it is.
     """
 
     text: str = "ngram"
@@ -51,6 +52,7 @@ class ModelConfig:
     standardise: bool = True
     symile_log_scale: float = -4.0
     indicator: int = 16
+    log_scale_offset: float = 0.0
 
     def __post_init__(self) -> None:
         parse_tower("text", self.text)
@@ -60,6 +62,8 @@ class ModelConfig:
                 raise ValueError(f"{name} must be at least {number}, not {getattr(self, name)}")
         if not -20 <= self.symile_log_scale <= 0:
             raise ValueError("symile_log_scale must be from -20 to 0")
+        if not -20 <= self.log_scale_offset <= 20:
+            raise ValueError("log_scale_offset must be from -20 to 20")
         if not 0 <= self.image_dropout < 1 or min(self.image_noise, self.audio_noise) < 0:
             raise ValueError("dropout must be in [0, 1), noise not negative")
 

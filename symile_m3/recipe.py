@@ -112,6 +112,12 @@ class TrainConfig:
             return sum(self.missing.values()) / len(self.missing)
         return self.missing_p
 
+    def in_steps(self, samples: int) -> TrainConfig:
+        """This recipe with the steps that its epochs come to on so many training samples."""
+        if not self.epochs:
+            return self
+        return replace(self, steps=max(1, round(self.epochs * (samples // self.batch_size))), epochs=0.0)
+
     def with_settings(self, settings: Sequence[str]) -> TrainConfig:
         """This recipe with some settings replaced, each given as `KEY=VALUE`.
 

@@ -153,7 +153,7 @@ class Run:
                     if self.losses and (self.step % every == 0 or self.step == config.steps):
                         elapsed = time.perf_counter() - since
                         with self._timed("evaluation"):
-                            note = self._evaluate(taken * config.batch_size / elapsed)
+                            note = self._evaluate(taken * config.batch_size / elapsed, self.seconds + elapsed)
                         self.seconds += time.perf_counter() - since
                         since, taken = time.perf_counter(), 0
                         for log in logs:
@@ -290,14 +290,15 @@ class Run:
             f"lower --set lr (now {self.config.lr}) and train again with --overwrite, or with other --runs"
         )
 
-    def _evaluate(self, samples_per_s: float) -> str:
-        """Measure the validation retrieval, keep the best weights, note the metrics."""
+    def _evaluate(self, samples_per_s: float, seconds: float) -> str:
+        """Measure the validation retrieval, keep the best weights, note the metrics; `seconds` since the beginning."""
         self._check_weights()
         loss = sum(self.losses) / len(self.losses)
         record = {"step": self.step, "loss": loss, "log_scale": self.model.log_scale.item()}
         if self.place.first:
             record |= self.task.validate(self.model, self.objective)
         record["samples_per_s"] = samples_per_s
+        record["seconds"] = round(seconds, 3)
         if self.bounds_total_correlation:
             record["bound_nats"] = total_correlation_bound(loss, self.config.batch_size)
         record = self.place.fabric.broadcast(record)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from symile_m3.assembly import fit_heads, new_model, new_tokeniser, pretrained_weights
@@ -61,7 +60,7 @@ def train(
     dataset = open_dataset(data, on_bad_sample, progress)
     samples = len(dataset.readers["train"])
     if config.epochs:
-        config = replace(config, steps=max(1, round(config.epochs * (samples // config.batch_size))), epochs=0.0)
+        config = config.in_steps(samples)
     if config.batch_size > samples:
         raise UsageError(f"--batch-size {config.batch_size}: the dataset has {samples} training samples")
     check_shares(config, options, place)

@@ -1,0 +1,212 @@
+"""The tables of a comparison, as plain rows, and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rows:
+    """A table.
+
+    Attributes:
+        title: of it.
+        header: one label a column.
+        rows: cells, all of them text.
+        names: columns at the left that name what the others hold.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    names: int = 1
+
+    def markdown(self) -> str:
+        """As Markdown, without the title."""
+        lines = [self.header, tuple("---" if i < self.names else "---:" for i in range(len(self.header))), *self.rows]
+        return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
+
+
+def tables(report: Mapping[str, Any]) -> list[Rows]:
+    """The tables of a report: accuracies, cost, paired differences, what the tuning chose, and what failed."""
+    found = [
+        accuracy_rows(report),
+        cost_rows(report),
+        difference_rows(report),
+        tuning_rows(report),
+        failed_rows(report),
+    ]
+    return [rows for rows in found if rows.rows]
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """All tables of a report, each under its title in bold."""
+    return "\n".join(f"**{rows.title}**\n\n{rows.markdown()}" for rows in tables(report))
+
+
+def accuracy_rows(report: Mapping[str, Any]) -> Rows:
+    """Test top-1 of every objective at every point, beside what text alone can reach and the ceilings.
+
+    `passes` says whether the whole interval is above 1/w; `val` is the best validation top-1; `image` and `language`
+    are the measured ceilings.
+    """
+    places = _Places(report)
+    rows = []
+    for point in report["points"]:
+        bounds = point["bounds"]
+        for name, result in point["results"].items():
+            rows.append(
+                (
+                    *places.cells(point),
+                    name,
+                    _share(result["top1"]),
+                    _span(result["ci95"]),
+                    str(len(result["runs"])),
+                    _share(bounds.get("text_only")),
+                    {True: "yes", False: "no", None: "-"}[result["passes_text_only"]],
+                    _share(result["best_val"]),
+                    _share(bounds.get("image_ceiling")),
+                    _share(bounds.get("language_ceiling")),
+                )
+            )
+    header = (
+        *places.headings,
+        "objective",
+        "top-1",
+        "95% interval",
+        "seeds",
+        "1/w",
+        "passes",
+        "val",
+        "image",
+        "language",
+    )
+    return Rows(
+        title=f"Test top-1, image from audio and text{places.said}",
+        header=header,
+        rows=tuple(rows),
+        names=1 + len(places.headings),
+    )
+
+
+def cost_rows(report: Mapping[str, Any]) -> Rows:
+    """What the runs took and the settings they had."""
+    places = _Places(report)
+    reach = report["question"]["reach"]
+    rows = []
+    for point in report["points"]:
+        for name, result in point["results"].items():
+            to = result["reach"]
+            steps = f"{to['steps']:,.0f}" if to["runs"] else "-"
+            seconds = f"{to['seconds']:,.1f}" if to["runs"] else "-"
+            few = f" ({to['runs']} of {to['of']})" if 0 < to["runs"] < to["of"] else ""
+            rows.append(
+                (
+                    *places.cells(point),
+                    name,
+                    f"{result['steps']:,}",
+                    f"{1000 * result['seconds_a_step']:,.1f}",
+                    f"{result['samples_per_s']:,.0f}",
+                    steps + few,
+                    seconds + few,
+                    f"{result['lr']:.3g}",
+                    f"{result['image_lr']:.3g}",
+                    f"{result['log_scale_offset']:+.2f}",
+                )
+            )
+    header = (
+        *places.headings,
+        "objective",
+        "steps",
+        "ms a step",
+        "samples/s",
+        f"steps to {reach:g}",
+        f"s to {reach:g}",
+        "lr",
+        "image lr",
+        "log scale",
+    )
+    work = report["work"]
+    threads = f"{work['threads']} thread{'s' if work['threads'] > 1 else ''}"
+    title = f"Cost, with {work['jobs']} runs at a time of {threads} each{places.said}"
+    return Rows(title=title, header=header, rows=tuple(rows), names=1 + len(places.headings))
+
+
+def difference_rows(report: Mapping[str, Any]) -> Rows:
+    """Paired differences of the first objective to each other one, and of the others among themselves."""
+    places = _Places(report)
+    rows = [
+        (*places.cells(point), pair, f"{found['top1']:+.3f}", f"{found['ci95'][0]:+.3f} to {found['ci95'][1]:+.3f}")
+        for point in report["points"]
+        for pair, found in point["differences"].items()
+    ]
+    header = (*places.headings, "objectives", "difference", "95% interval")
+    title = f"Differences of top-1, same queries and seeds{places.said}"
+    return Rows(title=title, header=header, rows=tuple(rows), names=1 + len(places.headings))
+
+
+def tuning_rows(report: Mapping[str, Any]) -> Rows:
+    """What was chosen for each objective, of how many trials, and what it gave."""
+    rows = []
+    for dataset, objectives in report["tuning"].items():
+        for name, record in objectives.items():
+            scores = [trial["val_top1"] for trial in record["trials"]]
+            known = [score for score in scores if score is not None]
+            rows.append(
+                (
+                    dataset.rpartition("-")[0],
+                    name,
+                    str(len(scores)),
+                    f"{record['steps']:,}",
+                    f"{record['chosen']['rate_factor']:.3g}",
+                    f"{record['chosen']['log_scale_offset']:+.2f}",
+                    _share(max(known)),
+                    _share(scores[0]),
+                    str(len(scores) - len(known)),
+                )
+            )
+    header = ("data", "objective", "trials", "steps", "rates x", "log scale", "val", "val as it was", "failed")
+    return Rows(title="Tuning on the validation samples", header=header, rows=tuple(rows), names=2)
+
+
+def failed_rows(report: Mapping[str, Any]) -> Rows:
+    """The runs that failed, and why."""
+    rows = tuple((failure["run"], failure["error"]) for failure in report["failed"])
+    return Rows(title="Failed", header=("run", "why"), rows=rows, names=2)
+
+
+class _Places:
+    """The columns that say where a row is of; what is the same everywhere is said in the title."""
+
+    def __init__(self, report: Mapping[str, Any]) -> None:
+        points = report["points"]
+        over = report["question"]["over"]
+        languages = {point["dataset"]["languages"] for point in points}
+        self._name = len({point["name"] for point in points}) > 1
+        self._languages = len(languages) > 1
+        self._value = over is not None
+        self.headings = (
+            *(["data"] if self._name else []),
+            *(["languages"] if self._languages else []),
+            *([over["key"]] if over else []),
+        )
+        said = [] if self._name else [points[0]["name"]]
+        said += [] if self._languages else [f"{points[0]['dataset']['languages']} languages"]
+        self.said = f" ({', '.join(said)})" if said else ""
+
+    def cells(self, point: Mapping[str, Any]) -> tuple[str, ...]:
+        return (
+            *([point["name"]] if self._name else []),
+            *([str(point["dataset"]["languages"])] if self._languages else []),
+            *([str(point["value"])] if self._value else []),
+        )
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _span(ci95: Sequence[float]) -> str:
+    return f"{ci95[0]:.3f} to {ci95[1]:.3f}"

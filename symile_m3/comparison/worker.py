@@ -1,0 +1,161 @@
+"""One run in a process of its own: what it is, and the messages that it sends while it trains."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from symile_m3.checkpoints import BEST, FILES
+from symile_m3.errors import SymileM3Error
+from symile_m3.progress import Task
+from symile_m3.recipe import TrainConfig
+from symile_m3.rundir import RunSummary
+from symile_m3.train import train
+
+LOCK = ".lock"
+_TOLD_EVERY_S = 0.5
+
+Message = tuple[Literal["steps"], int] | tuple[Literal["say", "failed"], str] | tuple[Literal["done"], RunSummary]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One run to be trained.
+
+    Attributes:
+        name: for people, such as `symile, langs10, seed 0`.
+        data: directory or URL of its dataset, with its features.
+        directory: where `train` makes a subdirectory named after the objective.
+        objective: its name.
+        config: its recipe, with steps and not epochs.
+        keep_weights: whether the best weights are kept once it is finished; those to go on from never are.
+    """
+
+    name: str
+    data: Path | str
+    directory: Path
+    objective: str
+    config: TrainConfig
+    keep_weights: bool = True
+
+    @property
+    def run(self) -> Path:
+        """The directory of the run itself."""
+        return self.directory / self.objective
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return (self.run / "summary.json").exists()
+
+
+def work(job: Job, threads: int, connection: Connection) -> None:
+    """Train the run of a job, or go on with it; the body of a worker process.
+
+    What ends it early by SIGTERM, or by the end of the process that started it, ends it at a save.
+
+    Args:
+        threads: of PyTorch.
+        connection: takes steps and lines, and at the end the summary, or why there is none.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets Ctrl-C and ends its workers
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    try:
+        try:
+            with _locked(job.directory):
+                progress = _Telling(connection)
+                [summary] = train(
+                    job.data, job.directory, objectives=[job.objective], config=job.config, progress=progress
+                )
+                tidy(job)
+            connection.send(("done", summary))
+        except SymileM3Error as error:
+            connection.send(("failed", str(error)))
+        except Exception as error:
+            connection.send(("failed", f"{type(error).__name__}: {error}"))
+    except (KeyboardInterrupt, BrokenPipeError):
+        os._exit(1)
+
+
+def tidy(job: Job) -> None:
+    """Remove the checkpoints that a finished run has no more use for."""
+    for name in FILES:
+        if not (job.keep_weights and name == BEST):
+            (job.run / name).unlink(missing_ok=True)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Wait until no other process trains what is in the directory: of a killed comparison, or of one beside this."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / LOCK).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+class _Telling:
+    """Progress that goes to another process, a few times a second at most."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @contextmanager
+    def task(self, label: str, total: int, unit: str, done: int = 0) -> Iterator[Task]:
+        task = _TellingTask(self, done if unit == "steps" else 0, counts=unit == "steps")
+        yield task
+        task.tell()
+
+    def say(self, line: str) -> None:
+        self.send(("say", line))
+
+    def send(self, message: Message) -> None:
+        try:
+            self._connection.send(message)
+        except OSError as error:
+            raise KeyboardInterrupt from error  # nobody listens any more: save, and end
+
+
+class _TellingTask:
+    def __init__(self, owner: _Telling, steps: int, *, counts: bool) -> None:
+        self._owner = owner
+        self._untold = steps
+        self._counts = counts
+        self._last = 0.0
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self._untold += count
+        if time.monotonic() - self._last >= _TOLD_EVERY_S:
+            self.tell()
+
+    def tell(self) -> None:
+        if self._counts and self._untold:
+            self._owner.send(("steps", self._untold))
+            self._untold = 0
+        self._last = time.monotonic()
