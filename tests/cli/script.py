@@ -12,7 +12,10 @@ from pathlib import Path
 from forked_commands import OPTIMISING, ForkedCommands
 
 SCRIPT = Path(sys.executable).with_name("symile-m3")
-COMMANDS = ("quickstart", "build", "encode", "train", "eval", "verify", "info", "preview", "report", "lexicon", "xor")
+COMMANDS = (
+    *("quickstart", "build", "encode", "train", "eval", "report", "export", "verify", "info", "preview", "lexicon"),
+    "xor",
+)
 TINY = (
     *("--langs", "2", "--classes", "6", "--train", "24", "--val", "8", "--test", "8", "--clips", "16,4,4"),
     *("--workers", "1"),
