@@ -24,10 +24,10 @@ from symile_m3.features import log_mels, net_features
 from symile_m3.media import ImageOptions
 from symile_m3.model import MODALITIES, Inputs, Model
 from symile_m3.objectives import best_candidates, get_objective
+from symile_m3.objectives.scores import Scores
 from symile_m3.portable import Portable, weights_file
 from symile_m3.rawmedia import ClipItem, ImageItem, as_list, is_clip, is_image, read_clip, read_image
 from symile_m3.recipe import TrainConfig
-from symile_m3.standins import PAIR
 from symile_m3.towers import audio as audio_tower
 from symile_m3.towers.device import device as usual_device
 
@@ -59,11 +59,11 @@ class TrainedModel:
         self.objective = portable.objective
         self.vocabulary = portable.words
         self.languages = tuple(portable.dataset.get("languages", ()))
-        learned = any(config.missing.values())
-        # As in evaluation: the cosine of a pair needs no third modality; a product does.
-        self._in_pairs = portable.objective == "clip" and not learned
-        self.standins: Mapping[str, str] = dict.fromkeys(MODALITIES, PAIR) if self._in_pairs else dict(portable.origins)
         self._objective = get_objective(portable.objective, config.negatives)
+        # As in evaluation: the cosine of a pair needs no third modality; a product does.
+        alone = "" if any(config.missing.values()) else self._objective.alone
+        self._in_pairs = bool(alone)
+        self.standins: Mapping[str, str] = dict.fromkeys(MODALITIES, alone) if alone else dict(portable.origins)
         self._portable = portable
         self._model = model.eval()
         self._device = next(model.parameters()).device
@@ -153,6 +153,7 @@ class TrainedModel:
         rep_ND: Tensor = encoders[modality](given)
         return rep_ND
 
+    @torch.no_grad()
     def scores(
         self,
         *,
@@ -174,9 +175,10 @@ class TrainedModel:
             UsageError: no candidates, no query, or numbers of queries that do not go together.
             SourceError: a medium cannot be used.
         """
-        queries, candidates_ND = self._asked({"image": image, "audio": audio, "text": text}, retrieve)
-        return self._objective.scores(queries, candidates_ND)
+        scores, queries, candidates_ND = self._asked({"image": image, "audio": audio, "text": text}, retrieve)
+        return scores(queries, candidates_ND).cpu()
 
+    @torch.no_grad()
     def rank(
         self,
         *,
@@ -199,14 +201,15 @@ class TrainedModel:
             UsageError: as for `scores`, or k is less than 1.
             SourceError: a medium cannot be used.
         """
-        queries, candidates_ND = self._asked({"image": image, "audio": audio, "text": text}, retrieve)
+        scores, queries, candidates_ND = self._asked({"image": image, "audio": audio, "text": text}, retrieve)
         if k is not None and k < 1:
             raise UsageError(f"k = {k}: at least 1")
         most = len(candidates_ND)
-        return best_candidates(self._objective.scores, queries, candidates_ND, min(k or most, most))
+        best_QK, rows_QK = best_candidates(scores, queries, candidates_ND, min(k or most, most))
+        return best_QK.cpu(), rows_QK.cpu()
 
-    def _asked(self, given: Mapping[str, Given | None], retrieve: str) -> tuple[list[Tensor], Tensor]:
-        """The representations of the queries, one (Q, D) a modality, and of the candidates."""
+    def _asked(self, given: Mapping[str, Given | None], retrieve: str) -> tuple[Scores, list[Tensor], Tensor]:
+        """What scores them, and the representations of the queries, one (Q, D) a modality, and of the candidates."""
         if retrieve not in MODALITIES:
             raise UsageError(f"retrieve={retrieve!r}: no modality; known: {', '.join(MODALITIES)}")
         others = [name for name in MODALITIES if name != retrieve]
@@ -218,7 +221,7 @@ class TrainedModel:
         if not len(found[retrieve]):
             raise UsageError(f"no candidates: {retrieve}= is empty")
         count = max(len(found[name]) for name in others if name in found)
-        queries = []
+        queries: dict[str, Tensor] = {}
         for name in others:
             if name not in found and self._in_pairs:
                 continue
@@ -226,8 +229,9 @@ class TrainedModel:
             if len(rep_QD) not in (1, count):
                 numbers = " and ".join(f"{len(found[name])} of {name}" for name in others)
                 raise UsageError(f"queries of {numbers}: give as many of each, or one of one of them")
-            queries.append(rep_QD.expand(count, -1))
-        return queries, found[retrieve]
+            queries[name] = rep_QD.expand(count, -1).to(self._device)
+        scores = self._model.scores(self._objective, retrieve, tuple(queries))
+        return scores, list(queries.values()), found[retrieve].to(self._device)
 
     def _encode(self, modality: str, inputs: Inputs) -> Tensor:
         rep_ND = self._model.encode(modality, moved(inputs, self._device))

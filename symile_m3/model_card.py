@@ -115,9 +115,11 @@ def _header(facts: CardFacts) -> str:
 
 def _what(facts: CardFacts) -> str:
     languages = ", ".join(map(language_name, facts.dataset["languages"]))
-    score = "the product of all three, summed over the dimensions (the multilinear inner product)"
-    if facts.record["objective"] == "clip":
-        score = "the sum of the cosines of each with the candidate"
+    objective = str(facts.record["objective"])
+    score = {
+        "symile": "the product of all three, summed over the dimensions (the multilinear inner product)",
+        "clip": "the sum of the cosines of each with the candidate",
+    }.get(objective, f"that of the objective `{objective}` of symile-m3")
     dataset, dim = facts.dataset, facts.config.model.dim
     return (
         f"Encoders of an image, a recording of speech and a text into one space of {dim:,} dimensions, and a score of\n"

@@ -27,7 +27,7 @@ def test_arguments_are_checked(trained_runs: Path, tmp_path: Path) -> None:
     out = ("--out", tmp_path / "out")
     result = symile_m3("export", *out, "--runs", trained_runs, "--objective", "clap")
     assert result.returncode == 2
-    assert "--objective clap: unknown; known: symile, clip" in error_of(result)
+    assert "--objective clap: unknown; known: symile, clip, " in error_of(result)
     result = symile_m3("export", *out, "--runs", tmp_path)
     assert result.returncode == 1
     assert "no trained run" in error_of(result)
