@@ -12,6 +12,7 @@ from symile_m3.cli.build import build
 from symile_m3.cli.compare import compare
 from symile_m3.cli.encode import encode
 from symile_m3.cli.eval import evaluate
+from symile_m3.cli.export import export
 from symile_m3.cli.info import info
 from symile_m3.cli.lexicon import lexicon_app
 from symile_m3.cli.options import paragraphs
@@ -37,6 +38,7 @@ _EXAMPLES: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("encode", encode, "symile-m3 encode --data data/m3 --set image=clip:ViT-L-14@openai"),
     ("eval", evaluate, "symile-m3 eval --missing-p 0.5 --json eval.json"),
     ("report", report, "symile-m3 report --runs runs/m3 --out report"),
+    ("export", export, "symile-m3 export --objective symile --out exported/symile"),
     ("compare", compare, "symile-m3 compare --langs 2,5,10 --seeds 3 --tune 8 --json compare.json"),
     ("verify", verify, "symile-m3 verify --data data/m3"),
     ("info", info, "symile-m3 info --data data/m3 --json info.json"),

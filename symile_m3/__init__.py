@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from symile_m3._version import __version__
 
 if TYPE_CHECKING:
+    from symile_m3.loading import TrainedModel
     from symile_m3.objectives.modules import MIPSimilarity, Symile
+    from symile_m3.opening import load
 
-__all__ = ["MIPSimilarity", "Symile", "__version__"]
+__all__ = ["MIPSimilarity", "Symile", "TrainedModel", "__version__", "load"]
+
+_HOMES = {
+    "MIPSimilarity": "symile_m3.objectives.modules",
+    "Symile": "symile_m3.objectives.modules",
+    "TrainedModel": "symile_m3.loading",
+    "load": "symile_m3.opening",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """`Symile` and `MIPSimilarity`, imported when asked for: the commands must not wait for torch."""
-    if name not in __all__:
+    """What is in `__all__`, imported when asked for: the commands must not wait for torch."""
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from symile_m3.objectives import modules
-
-    return getattr(modules, name)
+    return getattr(importlib.import_module(_HOMES[name]), name)

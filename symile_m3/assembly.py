@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -29,18 +30,52 @@ def pretrained_weights(config: TrainConfig) -> dict[str, str]:
 
 def new_tokeniser(dataset: Dataset, config: TrainConfig) -> TextTokeniser:
     """The tokeniser of the text tower; that of the words and n-grams knows the dataset's lexicon."""
+    return tokeniser_of(words_of(dataset), config)
+
+
+def words_of(dataset: Dataset) -> tuple[str, ...]:
+    """The words of a dataset's lexicon, each once, in the order of the rows of the text table."""
+    return tuple(dict.fromkeys(name for row in dataset.plan.lexicon.names for name in row))
+
+
+def tokeniser_of(words: Iterable[str], config: TrainConfig) -> TextTokeniser:
+    """The tokeniser of the text tower, for these words where it has a vocabulary of its own."""
     if config.model.text_tower.pretrained:
         tokeniser: TextTokeniser = open_tokeniser(config.model.text_tower)
         return tokeniser
-    return _word_tokeniser(dataset, config)
+    return _word_tokeniser(words, config)
 
 
-def _word_tokeniser(dataset: Dataset, config: TrainConfig) -> Tokeniser:
+def _word_tokeniser(words: Iterable[str], config: TrainConfig) -> Tokeniser:
     return Tokeniser(
-        (name for row in dataset.plan.lexicon.names for name in row),
+        words,
         buckets=config.model.text_buckets,
         share_ngrams=config.model.text_ngrams,
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shapes:
+    """What the towers of a recipe take from a dataset.
+
+    Attributes:
+        image_features: F of the image features; of no account for a backbone that is trained.
+        audio_features: F of the clip features; None where the tower takes log-mels.
+        words: of the text table, where the text tower has one.
+    """
+
+    image_features: int
+    audio_features: int | None
+    words: Sequence[str]
+
+    @classmethod
+    def of(cls, dataset: Dataset, features: Features) -> Shapes:
+        """Those of a dataset and its features."""
+        return cls(
+            image_features=features.image_NVF.shape[2],
+            audio_features=features.clip_NF.shape[1] if features.clip_mask_NT is None else None,
+            words=words_of(dataset),
+        )
 
 
 def new_model(dataset: Dataset, features: Features, objective: Objective, config: TrainConfig) -> Model:
@@ -49,10 +84,19 @@ def new_model(dataset: Dataset, features: Features, objective: Objective, config
     Raises:
         SymileM3Error: the weights of a pretrained tower are not to be had, or do not fit.
     """
+    return model_of(Shapes.of(dataset, features), objective, config)
+
+
+def model_of(shapes: Shapes, objective: Objective, config: TrainConfig) -> Model:
+    """The same without the dataset.
+
+    Raises:
+        SymileM3Error: the weights of a pretrained tower are not to be had, or do not fit.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(philox_key(config.seed, "init") % 2**63)
         return Model(
-            new_towers(dataset, features, config),
+            new_towers(shapes, config),
             objective,
             dim=config.model.dim,
             log_scale=(config.model.symile_log_scale if objective.products else objective.init_log_scale)
@@ -60,7 +104,7 @@ def new_model(dataset: Dataset, features: Features, objective: Objective, config
         )
 
 
-def new_towers(dataset: Dataset, features: Features, config: TrainConfig) -> dict[str, nn.Module]:
+def new_towers(shapes: Shapes, config: TrainConfig) -> dict[str, nn.Module]:
     """The towers of a recipe, with weights drawn by torch's generator; they learn what stands for a missing modality
     where training hides it.
 
@@ -91,14 +135,14 @@ def new_towers(dataset: Dataset, features: Features, config: TrainConfig) -> dic
         net = backbones["image"]
         towers["image"] = BackboneTower(net, image_head(net.width, 0.0), trained=image.trained)
     else:
-        towers["image"] = image_head(features.image_NVF.shape[2], model.image_noise)
+        towers["image"] = image_head(shapes.image_features, model.image_noise)
     if backbones["audio"] is not None:
         net = backbones["audio"]
         towers["audio"] = BackboneTower(net, audio_head(net.width, 0.0), trained=audio.trained)
-    elif features.clip_mask_NT is not None:
+    elif shapes.audio_features is None:
         towers["audio"] = ScratchAudioTower(model.audio_hidden, model.dim, indicator=indicators["audio"])
     else:
-        towers["audio"] = audio_head(features.clip_NF.shape[1], model.audio_noise)
+        towers["audio"] = audio_head(shapes.audio_features, model.audio_noise)
     if backbones["text"] is not None:
         net = backbones["text"]
         # A text tower that has a token of its own for a missing text needs no other sign.
@@ -106,7 +150,7 @@ def new_towers(dataset: Dataset, features: Features, config: TrainConfig) -> dic
         head = linear_head(net.width, model.dim, indicator=0 if own else indicators["text"])
         towers["text"] = BackboneTower(net, head, trained=text.trained)
     else:
-        rows = _word_tokeniser(dataset, config).rows
+        rows = _word_tokeniser(shapes.words, config).rows
         towers["text"] = TextTower(rows, model.dim, learns_missing=bool(indicators["text"]))
     return towers
 

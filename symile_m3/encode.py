@@ -210,7 +210,15 @@ def _kept(job: Job, found: Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 @lru_cache(maxsize=1)
 def _backbone(spec: TowerSpec) -> Any:
-    """The frozen backbone of a process; for a tower that is trained, what prepares its media."""
+    """The frozen backbone of a process."""
+    return open_encoder(spec)
+
+
+def open_encoder(spec: TowerSpec) -> Any:
+    """The frozen backbone of an image or audio tower; for a tower that is trained, what prepares its media.
+
+    It has `features`, of a batch, and for images `views`, of one.
+    """
     if spec.kind == "clip":
         from symile_m3.towers.clip import ClipImages, StoredPixels
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,12 @@ from symile_m3.exact import ExactValues
 from symile_m3.features import Dataset, FeatureConfig, Features, feature_key, load_features, open_dataset
 from symile_m3.intervals import bootstrap_interval
 from symile_m3.measures import Asked, measure
-from symile_m3.model import Model, ModelConfig
+from symile_m3.model import Model
 from symile_m3.objectives import OBJECTIVES, Objective, get_objective
 from symile_m3.progress import NoProgress, Progress
 from symile_m3.questions import Questions
 from symile_m3.recipe import TrainConfig
+from symile_m3.rundir import read_config
 
 __all__ = ["PATTERNS", "bootstrap_interval", "evaluate"]
 
@@ -214,15 +214,7 @@ def _find_runs(directories: Sequence[Path], dataset: Dataset) -> list[_Found]:
 
 
 def _load_config(directory: Path, dataset: Dataset) -> TrainConfig:
-    try:
-        record = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-        fingerprint = record.pop("fingerprint")
-        weights = dict(record.pop("weights", {}))
-        record["features"] = FeatureConfig(**record["features"])
-        record["model"] = ModelConfig(**record["model"])
-        config = TrainConfig(**{field.name: record[field.name] for field in fields(TrainConfig)})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"{directory}/config.json: unreadable ({error}); train again with --overwrite") from error
+    config, fingerprint, weights = read_config(directory)
     if fingerprint != dataset.plan.fingerprint:
         raise TrainingError(
             f"{directory} was trained on another dataset than {dataset.layout.root}; "

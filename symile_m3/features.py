@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from symile_m3.encode import SAMPLE_RATE_HZ, Job, encode, read_medium
@@ -52,6 +53,7 @@ _VERSION = 3  # of what this module computes: raise it when the same settings gi
 _CHUNK = 32
 _AHEAD = 1024
 _MEDIA = ("jpg", "flac")
+_NET = "net."  # before the names of the fitted net's weights, which are cached with the features made by it
 _DTYPES = {"half": "float16", "full": "float32"}
 
 
@@ -356,18 +358,32 @@ def _encoded(
 
 def _cached(dataset: Dataset, config: FeatureConfig, progress: Progress) -> tuple[Arrays, int]:
     """The features of the clips by the net that is fitted to them, and how many went through it for that now."""
-    path = dataset.layout.features / _fingerprint(dataset, "clips", config) / "clips.npz"
-    with (
-        contextlib.suppress(OSError, ValueError, EOFError, zipfile.BadZipFile),
-        path.open("rb") as file,
-        np.load(file, allow_pickle=False) as stored,
-    ):
-        return dict(stored), 0  # a damaged cache is made anew
+    path = _clips_cache(dataset, config)
+    stored = _read_cache(path, config)
+    if stored is not None:
+        return stored, 0
     arrays = _clip_features(dataset, config, progress)
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     write_bytes(path, buffer.getvalue())
     return arrays, len(dataset.clips.row_of)
+
+
+def _clips_cache(dataset: Dataset, config: FeatureConfig) -> Path:
+    return dataset.layout.features / _fingerprint(dataset, "clips", config) / "clips.npz"
+
+
+def _read_cache(path: Path, config: FeatureConfig) -> Arrays | None:
+    """What is cached of the clips; None where it is absent, damaged, or without the net that was fitted to them."""
+    with (
+        contextlib.suppress(OSError, ValueError, EOFError, zipfile.BadZipFile),
+        path.open("rb") as file,
+        np.load(file, allow_pickle=False) as stored,
+    ):
+        arrays: Arrays = dict(stored)
+        if config.audio == "conv:scratch" or any(name.startswith(_NET) for name in arrays):
+            return arrays
+    return None
 
 
 def _chunks(rows: Sequence[int]) -> Iterator[Sequence[int]]:
@@ -384,40 +400,56 @@ def _prefetch(dataset: Dataset, media: Media) -> None:
 def _clip_features(dataset: Dataset, config: FeatureConfig, progress: Progress) -> Arrays:
     media = dataset.clips
     ids = list(media.row_of)
-    mels, lengths = [], []
+    mels: list[Tensor] = []
+    lengths: list[int] = []
     _prefetch(dataset, media)
     with progress.task("Log-mels", len(ids), "clips") as task:
         for chunk in _chunks(range(len(ids))):
             places = [(dataset.readers[media.first[row][0]], media.first[row][1], ids[row]) for row in chunk]
             clips = [read_medium(reader, i, clip_id, "flac", decode_audio) for reader, i, clip_id in places]
-            for row, (samples, rate_hz) in zip(chunk, clips, strict=True):
+            for row, (_, rate_hz) in zip(chunk, clips, strict=True):
                 if rate_hz != SAMPLE_RATE_HZ:
                     split, i = media.first[row]
                     raise TrainingError(
                         f"{dataset.readers[split].key(i)}: clip at {rate_hz} Hz; the audio tower takes "
                         f"{SAMPLE_RATE_HZ} Hz"
                     )
-                lengths.append(audio_tower.frames(len(samples)))
-            padded = np.zeros((len(clips), max(len(samples) for samples, _ in clips)), dtype=np.float32)
-            for line, (samples, _) in zip(padded, clips, strict=True):
-                line[: len(samples)] = samples
-            mels.append(audio_tower.log_mel(torch.from_numpy(padded)))
+            found_NMT, found_N = log_mels([samples for samples, _ in clips])
+            mels.append(found_NMT)
+            lengths += found_N
             task.advance(len(chunk))
     longest = max(lengths)
     mels_NMT = torch.cat([torch.nn.functional.pad(mel, (0, longest - mel.shape[2])) for mel in mels])
     mels_NMT, mask_NT = audio_tower.normalise(mels_NMT, torch.tensor(lengths))
     if config.audio == "conv:scratch":
         return {MAIN: mels_NMT.numpy().astype(_DTYPES[config.precision]), "mask": mask_NT.bool().numpy()}
-    found_NF = _frozen_clip_features(dataset, config, mels_NMT, mask_NT, progress)
-    return {MAIN: found_NF.numpy().astype(_DTYPES[config.precision])}
+    net = _fitted_net(dataset, config, mels_NMT, mask_NT, progress)
+    found_NF = net_features(net, mels_NMT, mask_NT)
+    weights = {_NET + name: value.numpy() for name, value in net.state_dict().items()}
+    return {MAIN: found_NF.numpy().astype(_DTYPES[config.precision]), **weights}
 
 
-def _frozen_clip_features(
+def log_mels(clips: Sequence[NDArray[np.float32]]) -> tuple[Tensor, list[int]]:
+    """Log-mels (N, M, T) of clips at 16 kHz, not normalised yet, and the frames of each."""
+    padded = np.zeros((len(clips), max(map(len, clips))), dtype=np.float32)
+    for line, samples in zip(padded, clips, strict=True):
+        line[: len(samples)] = samples
+    return audio_tower.log_mel(torch.from_numpy(padded)), [audio_tower.frames(len(samples)) for samples in clips]
+
+
+@torch.inference_mode()
+def net_features(net: audio_tower.ConvNet, mels_NMT: Tensor, mask_NT: Tensor) -> Tensor:
+    """Features (N, F) of normalised log-mels and their valid frames."""
+    batches = torch.split(torch.arange(len(mels_NMT)), 256)
+    return torch.cat([net(mels_NMT[rows], mask_NT[rows]) for rows in batches])
+
+
+def _fitted_net(
     dataset: Dataset, config: FeatureConfig, mels_NMT: Tensor, mask_NT: Tensor, progress: Progress
-) -> Tensor:
+) -> audio_tower.ConvNet:
     train = dataset.clips.of_split("train")
     with progress.task("Fitting the audio net", config.audio_steps, "steps") as task:
-        net = audio_tower.fit_languages(
+        return audio_tower.fit_languages(
             mels_NMT[train],
             mask_NT[train],
             dataset.clips.group_ids[train],
@@ -425,6 +457,16 @@ def _frozen_clip_features(
             seed=config.feature_seed,
             on_step=task.advance,
         )
-    with torch.inference_mode():
-        batches = torch.split(torch.arange(len(mels_NMT)), 256)
-        return torch.cat([net(mels_NMT[rows], mask_NT[rows]) for rows in batches])
+
+
+def fitted_audio_net(dataset: Dataset, config: FeatureConfig) -> dict[str, Tensor]:
+    """The weights, by name, of the net `conv` that the features of a dataset's clips are made with.
+
+    Raises:
+        NotBuiltError: the features have not been made yet.
+    """
+    path = _clips_cache(dataset, config)
+    stored = _read_cache(path, config)
+    if stored is None:
+        raise NotBuiltError(f"{path}: there are no features of the clips yet; run `symile-m3 encode` first")
+    return {name.removeprefix(_NET): torch.from_numpy(value) for name, value in stored.items() if name.startswith(_NET)}

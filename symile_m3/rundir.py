@@ -2,7 +2,7 @@
 
 config.json     the recipe and the fingerprint of the dataset
 run.json        id, and of each time it was begun or gone on with: command, versions, machine, git state, options
-summary.json    once finished
+summary.json    once finished, and with it what the model needs to be used elsewhere (see `symile_m3.portable`)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,10 @@ import torch
 
 from symile_m3._version import __version__
 from symile_m3.checkpoints import check_age, remove_checkpoints
-from symile_m3.errors import TrainingError
+from symile_m3.errors import TrainingError, UsageError
+from symile_m3.features import FeatureConfig
+from symile_m3.model import ModelConfig
+from symile_m3.portable import BESIDE, MODEL
 from symile_m3.processes import Place
 from symile_m3.recipe import RunOptions, TrainConfig
 from symile_m3.runlog import STEPS
@@ -32,7 +35,17 @@ from symile_m3.shards import write_text
 from symile_m3.shards.urls import is_url, shown
 
 _PACKAGES = ("torch", "numpy", "lightning-fabric", "safetensors", "torchvision", "open_clip_torch", "transformers")
-_FILES = ("config.json", "run.json", "summary.json", "metrics.jsonl", "metrics.csv", "curves.png", STEPS)
+_FILES = (
+    "config.json",
+    "run.json",
+    "summary.json",
+    "metrics.jsonl",
+    "metrics.csv",
+    "curves.png",
+    STEPS,
+    MODEL,
+    *BESIDE,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +83,25 @@ def read_summary(directory: Path) -> RunSummary:
         raise TrainingError(f"{path}: unreadable ({error}); delete it and train again") from error
 
 
+def read_config(directory: Path) -> tuple[TrainConfig, str, dict[str, str]]:
+    """The recipe of a run, the fingerprint of its dataset, and those of the weights that its towers began with.
+
+    Raises:
+        TrainingError: config.json is unreadable.
+    """
+    path = directory / "config.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        fingerprint = str(record.pop("fingerprint"))
+        weights = dict(record.pop("weights", {}))
+        record["features"] = FeatureConfig(**record["features"])
+        record["model"] = ModelConfig(**record["model"])
+        config = TrainConfig(**{field.name: record[field.name] for field in fields(TrainConfig)})
+    except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
+        raise TrainingError(f"{path}: unreadable ({error}); train again with --overwrite") from error
+    return config, fingerprint, weights
+
+
 def check_run(
     directory: Path, fingerprint: str, config: TrainConfig, weights: Mapping[str, str], *, overwrite: bool
 ) -> None:
@@ -85,7 +117,7 @@ def check_run(
     path = directory / "config.json"
     if overwrite:
         remove_checkpoints(directory)
-        for name in _FILES:
+        for name in (*_FILES, MODEL, *BESIDE):
             (directory / name).unlink(missing_ok=True)
         for name in ("tensorboard", "wandb"):
             shutil.rmtree(directory / name, ignore_errors=True)

@@ -47,8 +47,9 @@ def mean_representations(
     *,
     seed: int = 0,
     on_bad_sample: str = "stop",
+    most: int | None = None,
 ) -> dict[str, Tensor]:
-    """Modality -> (D,) mean representation over all training samples.
+    """Modality -> (D,) mean representation over all training samples, or as many as `most`, which is rounded up.
 
     For a model that never saw a missing modality. The MIP is multilinear, so its value at the mean is its
     expectation over the missing modality. No other score is linear: of cosines, volumes and what is learned it is the
@@ -69,6 +70,8 @@ def mean_representations(
                 dim=0, dtype=torch.float64
             )
         count += len(batch.keys)
+        if most is not None and count >= most:  # they are drawn independently, so that any of them will do
+            break
     for modality in set(totals) - {"text"}:  # each distinct image and clip once, as often as it is used
         for rows in torch.split(uses[modality].nonzero()[:, 0], 500):
             given = features.image_inputs(rows) if modality == "image" else features.clip_inputs(rows)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from symile_m3.assembly import fit_heads, new_model, new_tokeniser, pretrained_weights
 from symile_m3.checkpoints import STATE
 from symile_m3.errors import NotBuiltError, TrainingError, UsageError
 from symile_m3.features import Dataset, Features, feature_key, load_features, open_dataset
+from symile_m3.gather import make_portable
 from symile_m3.objectives import Objective, get_objective
 from symile_m3.processes import Place, is_out_of_memory, open_place
 from symile_m3.progress import NoProgress, Progress
@@ -36,8 +38,8 @@ def train(
     """Train each objective on the dataset in `data`, a directory or URL, or go on with what was interrupted.
 
     A run is `runs/<objective>/` with config.json, run.json, last.safetensors, last.state, best.safetensors,
-    metrics.jsonl, metrics.csv, curves.png and, once finished, summary.json. Under `torchrun` each process calls
-    this, and takes its share of every batch.
+    metrics.jsonl, metrics.csv, curves.png and, once finished, summary.json and what `symile_m3.load` needs. Under
+    `torchrun` each process calls this, and takes its share of every batch.
 
     Raises:
         UsageError: an objective or its negatives make no sense, or the batch is larger than the dataset.
@@ -74,6 +76,8 @@ def train(
             directory = runs / objective.name
             check_run(directory, dataset.plan.fingerprint, config, pretrained_weights(config), overwrite=overwrite)
             finished = (directory / "summary.json").exists()
+            if finished:
+                make_portable(directory, dataset, objective, config, progress, on_bad_sample=on_bad_sample)
             found[objective.name] = read_summary(directory) if finished else None
         return found
 
@@ -103,6 +107,18 @@ def train(
                     if place.first:
                         run.id = note_session(directory, data, key, place, options, step)
                     summaries[objective.name] = run.train(progress)
+                place.by_first(
+                    partial(
+                        make_portable,
+                        directory,
+                        dataset,
+                        objective,
+                        config,
+                        progress,
+                        features=features,
+                        on_bad_sample=on_bad_sample,
+                    )
+                )
     return [summary for summary in summaries.values() if summary is not None]
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from making_once import MadeOnce, make_once
+
+if TYPE_CHECKING:
+    from symile_m3.recipe import TrainConfig
 
 
 @pytest.fixture(scope="session")
@@ -72,3 +77,43 @@ def build_hostile(source: Path, folder: Path) -> None:
     )
     for name, changes in HOSTILE_RUNS.items():
         train(data, folder / name, config=replace(small, **changes))
+
+
+@pytest.fixture(scope="session")
+def short_recipe() -> TrainConfig:
+    """A recipe of a few steps, which `trained_runs` are of."""
+    from symile_m3.features import FeatureConfig
+    from symile_m3.model import ModelConfig
+    from symile_m3.recipe import TrainConfig
+
+    return TrainConfig(
+        features=FeatureConfig(image_views=1, audio_steps=8),
+        model=ModelConfig(dim=32, image_hidden=16, audio_hidden=8),
+        steps=6,
+        batch_size=16,
+        evaluations=2,
+    )
+
+
+@pytest.fixture(scope="session")
+def trained_folder(tiny_dataset: Path, short_recipe: TrainConfig, made_once: MadeOnce) -> Path:
+    return made_once("trained", partial(train_shortly, tiny_dataset, short_recipe))
+
+
+def train_shortly(source: Path, recipe: TrainConfig, folder: Path) -> None:
+    from symile_m3.train import train
+
+    data = shutil.copytree(source, folder / "data", ignore=shutil.ignore_patterns("features"))
+    train(data, folder / "runs", config=recipe)
+
+
+@pytest.fixture(scope="session")
+def trained_data(trained_folder: Path) -> Path:
+    """A copy of the tiny dataset, with features, that `trained_runs` were trained on."""
+    return trained_folder / "data"
+
+
+@pytest.fixture(scope="session")
+def trained_runs(trained_folder: Path) -> Path:
+    """Short runs of Symile and CLIP; tests that write to them take a copy."""
+    return trained_folder / "runs"

@@ -9,12 +9,22 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from symile_m3.errors import DamagedSampleError, NotBuiltError, ShardError, UsageError
-from symile_m3.features import Dataset, FeatureConfig, Features, Media, feature_key, load_features, open_dataset
+from symile_m3.features import (
+    Dataset,
+    FeatureConfig,
+    Features,
+    Media,
+    feature_folders,
+    feature_key,
+    load_features,
+    open_dataset,
+)
 from symile_m3.progress import NoProgress, Task
 from symile_m3.shards import DatasetReader, ShardReader, decode_audio, decode_image, decode_json
 from symile_m3.towers import audio as audio_tower
@@ -201,8 +211,7 @@ def test_a_damaged_cache_is_made_anew(
     damage: str, data: Path, dataset: Dataset, features: Features, tmp_path: Path
 ) -> None:
     copy = shutil.copytree(data, tmp_path / "data")
-    # The features of the frozen net are far smaller than log-mels.
-    path = min((copy / ".symile" / "features").rglob("clips.npz"), key=lambda path: path.stat().st_size)
+    path = feature_folders(open_dataset(copy), CONFIG)["clips"] / "clips.npz"
     content = path.read_bytes()
     altered = bytearray(content)
     altered[len(content) // 2] ^= 1
@@ -211,6 +220,20 @@ def test_a_damaged_cache_is_made_anew(
             damage
         ]
     )
+    progress = Labels()
+    again = load_features(open_dataset(copy), CONFIG, progress)
+    assert progress.begun == ["Log-mels", "Fitting the audio net"]
+    assert equal(features, again)
+    assert path.read_bytes() == content
+
+
+def test_a_cache_without_the_fitted_net_is_made_anew(
+    data: Path, dataset: Dataset, features: Features, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(data, tmp_path / "data")
+    path = feature_folders(open_dataset(copy), CONFIG)["clips"] / "clips.npz"
+    content = path.read_bytes()
+    np.savez(path, features=features.clip_NF.numpy())
     progress = Labels()
     again = load_features(open_dataset(copy), CONFIG, progress)
     assert progress.begun == ["Log-mels", "Fitting the audio net"]

@@ -145,8 +145,9 @@ def same_runs(a: Path, b: Path) -> None:
 def test_a_run_leaves_its_files(name: str, undisturbed: Path) -> None:
     run = undisturbed / name
     assert sorted(path.name for path in run.iterdir()) == [
-        *("best.safetensors", "config.json", "curves.png", "last.safetensors", "last.state"),
-        *("metrics.csv", "metrics.jsonl", "run.json", "summary.json"),
+        *("audio_net.safetensors", "best.safetensors", "config.json", "curves.png", "last.safetensors", "last.state"),
+        *("metrics.csv", "metrics.jsonl", "model.json", "run.json", "standins.safetensors", "summary.json"),
+        "vocabulary.json",
     ]
     found = metrics(run)
     assert [record["step"] for record in found] == [4, 8, 12]

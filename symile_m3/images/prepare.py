@@ -73,13 +73,46 @@ def prepare(data: bytes, options: ImageOptions) -> bytes:
         ValueError: it is no image, is damaged, has a side under `MIN_PX` or more than `MAX_PIXELS`.
     """
     pixels = decode(data, options.size_px)
-    rgb_HWC = _resize(pixels, options.size_px, square=options.crop == "centre")
-    if pixels.orientation in _UPRIGHT:
-        rgb_HWC = np.asarray(Image.fromarray(rgb_HWC).transpose(_UPRIGHT[pixels.orientation]))
+    rgb_HWC = fit(pixels, options)
     encoded: bytes = simplejpeg.encode_jpeg(
         rgb_HWC, quality=options.quality, colorspace="RGB", colorsubsampling=SUBSAMPLING
     )
     return NotedBytes(encoded, pixels.note) if pixels.note else encoded
+
+
+def fit(pixels: Pixels, options: ImageOptions) -> NDArray[np.uint8]:
+    """The pixels (H, W, 3) that `prepare` writes as a JPEG: upright, cut and resized."""
+    rgb_HWC = _resize(pixels, options.size_px, square=options.crop == "centre")
+    if pixels.orientation in _UPRIGHT:
+        rgb_HWC = np.array(Image.fromarray(rgb_HWC).transpose(_UPRIGHT[pixels.orientation]))
+    return rgb_HWC
+
+
+def of_pillow(image: Image.Image) -> Pixels:
+    """An image that Pillow has opened or made, as RGB pixels.
+
+    Raises:
+        ValueError: it is damaged, or see `prepare`.
+    """
+    _check_size(*image.size)
+    try:
+        return Pixels(
+            rgb_HWC=np.array(_to_rgb(image)), width=image.width, height=image.height, orientation=_orientation(image)
+        )
+    except OSError as error:
+        raise ValueError(f"not an image that can be decoded: {error}") from error
+
+
+def of_array(rgb_HWC: NDArray[np.uint8]) -> Pixels:
+    """Pixels that are there already.
+
+    Raises:
+        ValueError: they are not (H, W, 3) bytes, or see `prepare`.
+    """
+    if rgb_HWC.ndim != 3 or rgb_HWC.shape[2] != 3 or rgb_HWC.dtype != np.uint8:
+        raise ValueError(f"an array of {rgb_HWC.dtype} {rgb_HWC.shape}, where uint8 (height, width, 3) is expected")
+    _check_size(rgb_HWC.shape[1], rgb_HWC.shape[0])
+    return Pixels(rgb_HWC=rgb_HWC, width=rgb_HWC.shape[1], height=rgb_HWC.shape[0])
 
 
 def decode(data: bytes, size_px: int) -> Pixels:

@@ -19,6 +19,7 @@ PEAK_CEILING_DBFS = -1.0  # wins over the level
 
 _FRAME_S = 0.01  # resolution of trimming and of the place to cut
 _TRIM_BELOW_DB = -40.0  # relative to the loudest frame
+_LONG_SILENCE_S = 0.3
 _CUT_WINDOW_S = 1.0  # a long clip is cut within its last second
 _FADE_S = 0.01
 _SILENT_PEAK = 1e-3
@@ -65,6 +66,27 @@ def finish_clip(samples: NDArray[np.float32]) -> bytes:
         samples: mono at `SAMPLE_RATE_HZ`, shape (n,), not silent, longer than a fade.
     """
     return _encode(_level(_fade(samples)))
+
+
+def trim_clip(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Without what is silent for more than `_LONG_SILENCE_S` at either end, such as in a user's own recording.
+
+    A clip of a dataset, whose silence is shorter, stays as it is.
+
+    Args:
+        samples: mono at `SAMPLE_RATE_HZ`, shape (n,).
+    """
+    levels, size = _levels(samples), int(_FRAME_S * SAMPLE_RATE_HZ)
+    heard = np.flatnonzero(levels > levels.max(initial=0.0) * 10 ** (_TRIM_BELOW_DB / 20))
+    if not len(heard):
+        return samples
+    start, stop, most = int(heard[0]) * size, int(heard[-1] + 1) * size, int(_LONG_SILENCE_S * SAMPLE_RATE_HZ)
+    return samples[start if start > most else 0 : stop if len(samples) - stop > most else len(samples)]
+
+
+def level_clip(samples: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Scaled to `LEVEL_DBFS`, with no peak above `PEAK_CEILING_DBFS`, as every clip of a dataset is."""
+    return _level(samples)
 
 
 def _levels(samples: NDArray[np.float32]) -> NDArray[np.float64]:

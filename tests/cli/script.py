@@ -13,18 +13,8 @@ from forked_commands import OPTIMISING, ForkedCommands
 
 SCRIPT = Path(sys.executable).with_name("symile-m3")
 COMMANDS = (
-    "quickstart",
-    "build",
-    "encode",
-    "train",
-    "eval",
-    "report",
-    "compare",
-    "verify",
-    "info",
-    "preview",
-    "lexicon",
-    "xor",
+    *("quickstart", "build", "encode", "train", "eval", "report", "export", "verify", "info", "preview", "lexicon"),
+    *("compare", "xor"),
 )
 TINY = (
     *("--langs", "2", "--classes", "6", "--train", "24", "--val", "8", "--test", "8", "--clips", "16,4,4"),
