@@ -32,17 +32,18 @@ from _machine import hardware
 
 from symile_m3.batches import Batch
 from symile_m3.features import Dataset, Features, open_dataset
-from symile_m3.objectives import OBJECTIVES, get_objective
+from symile_m3.objectives import get_objective
 from symile_m3.processes import Place, open_place
 from symile_m3.progress import NoProgress
 from symile_m3.recipe import RunOptions, TrainConfig
 from symile_m3.run import Run
 from symile_m3.towers.audio import ConvNet
-from symile_m3.towers.image import FEATURES
 from symile_m3.train import new_run
 
 RESULTS = Path(__file__).parent / "results"
 CONFIG = TrainConfig(steps=120, evaluations=1)
+IMAGE_FEATURES = 1280  # of EfficientNet-Lite0
+OBJECTIVES = ("symile", "clip")
 ROUNDS = 2
 STEPS = 8  # of a variant
 LOADER = "loader alone"
@@ -62,7 +63,7 @@ def random_features(dataset: Dataset) -> Features:
     draw = torch.Generator().manual_seed(0)
     images, clips = len(dataset.images.row_of), len(dataset.clips.row_of)
     return Features(
-        image_NVF=torch.randn(images, CONFIG.features.image_views, FEATURES, generator=draw).half(),
+        image_NVF=torch.randn(images, CONFIG.features.image_views, IMAGE_FEATURES, generator=draw).half(),
         clip_NF=torch.randn(clips, ConvNet().features, generator=draw).half(),
         clip_mask_NT=None,
     )
