@@ -207,12 +207,14 @@ class RunOptions:
         compile: whether the towers are compiled.
         logs: where else each step is written to: csv, tensorboard, wandb.
         resume: only go on with a run that is there.
+        portable: whether what `symile_m3.load` needs is written beside a finished run.
     """
 
     micro_batch: int = 0
     compile: bool = False
     logs: tuple[str, ...] = ()
     resume: bool = False
+    portable: bool = True
 
     def __post_init__(self) -> None:
         if self.micro_batch < 0:

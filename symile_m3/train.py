@@ -76,7 +76,7 @@ def train(
             directory = runs / objective.name
             check_run(directory, dataset.plan.fingerprint, config, pretrained_weights(config), overwrite=overwrite)
             finished = (directory / "summary.json").exists()
-            if finished:
+            if finished and options.portable:
                 make_portable(directory, dataset, objective, config, progress, on_bad_sample=on_bad_sample)
             found[objective.name] = read_summary(directory) if finished else None
         return found
@@ -107,18 +107,19 @@ def train(
                     if place.first:
                         run.id = note_session(directory, data, key, place, options, step)
                     summaries[objective.name] = run.train(progress)
-                place.by_first(
-                    partial(
-                        make_portable,
-                        directory,
-                        dataset,
-                        objective,
-                        config,
-                        progress,
-                        features=features,
-                        on_bad_sample=on_bad_sample,
+                if options.portable:
+                    place.by_first(
+                        partial(
+                            make_portable,
+                            directory,
+                            dataset,
+                            objective,
+                            config,
+                            progress,
+                            features=features,
+                            on_bad_sample=on_bad_sample,
+                        )
                     )
-                )
     return [summary for summary in summaries.values() if summary is not None]
 
 

@@ -57,7 +57,7 @@ def test_training_and_evaluation_by_url_give_the_figures_of_local_ones(
         train(server.url, remote, objectives=["symile"], config=SMALL)
         report = evaluate(server.url, remote)
         (features,) = cache.glob("*/.symile/features")
-        shutil.copytree(features, root / ".symile" / "features")  # which saves making them again
+        shutil.copytree(features, root / ".symile" / "features", dirs_exist_ok=True)  # which saves making them again
         train(root, local, objectives=["symile"], config=SMALL)
         assert losses(remote) == losses(local)
         reports = [report, evaluate(root, local)]

@@ -223,7 +223,7 @@ def test_weights_that_a_step_has_spoilt_are_not_saved(dataset: Dataset, features
     kept = (tmp_path / "last.safetensors").read_bytes()
     with torch.no_grad():
         run.model.towers["text"].table[0, 0] = torch.nan
-    for save in (lambda: run._evaluate(1.0), run._save):
+    for save in (lambda: run._evaluate(1.0, 1.0), run._save):
         run.losses = [1.0]
         with pytest.raises(TrainingError, match=r"clip: the loss is nan at step 13; .*weights of step 12"):
             save()

@@ -21,7 +21,7 @@ import torch
 from symile_m3.checkpoints import BEST, FILES
 from symile_m3.errors import SymileM3Error
 from symile_m3.progress import Task
-from symile_m3.recipe import TrainConfig
+from symile_m3.recipe import RunOptions, TrainConfig
 from symile_m3.rundir import RunSummary
 from symile_m3.train import train
 
@@ -81,7 +81,12 @@ def work(job: Job, threads: int, connection: Connection) -> None:
             with _locked(job.directory):
                 progress = _Telling(connection)
                 [summary] = train(
-                    job.data, job.directory, objectives=[job.objective], config=job.config, progress=progress
+                    job.data,
+                    job.directory,
+                    objectives=[job.objective],
+                    config=job.config,
+                    options=RunOptions(portable=job.keep_weights),
+                    progress=progress,
                 )
                 tidy(job)
             connection.send(("done", summary))
