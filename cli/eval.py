@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from symile_m3.cli.build import DATA
+from symile_m3.cli.declared import evaluate_declaration, evaluates_declared
 from symile_m3.cli.options import DatasetOption, JsonOption, SeedOption, output_path, probability
 from symile_m3.cli.train import RUNS
 
@@ -27,6 +28,13 @@ def probabilities(text: str) -> Probabilities:
     return found
 
 
+def candidate_count(text: str) -> int:
+    """A number of candidates, or `all`, which is 0."""
+    if text != "all" and not text.isdecimal():
+        raise typer.BadParameter(f"{text}: give a number, or all", param_hint="--candidates")
+    return 0 if text == "all" else int(text)
+
+
 def evaluate(
     data: DatasetOption = DATA,
     runs: Annotated[
@@ -37,6 +45,15 @@ def evaluate(
             show_default=str(RUNS),
             help="Directory of the runs, one subdirectory an objective; several for runs that differ in seed or in "
             "the --missing-p of their training.",
+        ),
+    ] = None,
+    modalities: Annotated[
+        Path | None,
+        typer.Option(
+            "--modalities",
+            metavar="FILE",
+            show_default="that of the runs",
+            help="Evaluate on the samples that this TOML file names, with runs of its modalities.",
         ),
     ] = None,
     missing_p: Annotated[
@@ -81,6 +98,26 @@ def evaluate(
             rich_help_panel="More tables",
         ),
     ] = False,
+    retrieve: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--retrieve",
+            metavar="NAME[=NAME,...]",
+            show_default="each from all others and from each alone",
+            help="Of declared modalities: which is retrieved, and from which others; may be repeated.",
+            rich_help_panel="Declared modalities",
+        ),
+    ] = None,
+    candidates: Annotated[
+        str | None,
+        typer.Option(
+            "--candidates",
+            metavar="N|all",
+            show_default="as declared",
+            help="Of declared modalities: how many candidates a query has, drawn by the seed.",
+            rich_help_panel="Declared modalities",
+        ),
+    ] = None,
     plot_to: Annotated[
         Path | None,
         typer.Option(
@@ -106,6 +143,30 @@ def evaluate(
     from symile_m3.missing_plot import draw_missing
 
     runs = runs or [RUNS]
+    if evaluates_declared(modalities, runs):
+        more = {"--directions": directions, "--by-class": by_class, "--gap": gap, "--bound": bound, "--plot": plot_to}
+        for option, asked in more.items():
+            if asked:
+                raise typer.BadParameter("only for runs on triples; leave it out", param_hint=option)
+        if missing_p is not None and len(missing_p) > 1:
+            raise typer.BadParameter("one probability for declared modalities", param_hint="--missing-p")
+        tables, figures = evaluate_declaration(
+            modalities,
+            data,
+            runs,
+            retrieve=retrieve or [],
+            candidates=None if candidates is None else candidate_count(candidates),
+            missing_p=missing_p[0] if missing_p else 0.0,
+            bootstrap=bootstrap,
+            seed=seed,
+        )
+        show(tables, figures, json_to)
+        return
+    if retrieve or candidates is not None:
+        raise typer.BadParameter(
+            f"only for runs on declared modalities, which {runs[0]} does not hold",
+            param_hint="--retrieve" if retrieve else "--candidates",
+        )
     report = run_evaluation(
         data,
         runs,

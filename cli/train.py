@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from symile_m3.cli.build import DATA
+from symile_m3.cli.declared import CLINICAL, declaration_of, train_declaration, with_changes
 from symile_m3.cli.options import DatasetOption, JsonOption, OverwriteOption, RunsOption
 
 if TYPE_CHECKING:
-    from symile_m3.recipe import RunOptions, TrainConfig
+    from symile_m3.recipe import LoopConfig, RunOptions, TrainConfig
     from symile_m3.rundir import RunSummary
 
 RUNS = Path("runs/m3")
@@ -40,8 +41,19 @@ def train(
     data: DatasetOption = DATA,
     runs: RunsOption = RUNS,
     preset: Annotated[
-        str, typer.Option("--preset", metavar="NAME", help="Settings to start from: default, quickstart or paper.")
+        str,
+        typer.Option(
+            "--preset", metavar="NAME", help="Settings to start from: default, quickstart, paper or clinical."
+        ),
     ] = "default",
+    modalities: Annotated[
+        Path | None,
+        typer.Option(
+            "--modalities",
+            metavar="FILE",
+            help="Train on the modalities that this TOML file declares, in place of a dataset of triples.",
+        ),
+    ] = None,
     seed: Annotated[
         int | None,
         typer.Option("--seed", min=0, show_default="the preset's", help="Seed of everything random."),
@@ -158,36 +170,53 @@ def train(
         changes["epochs"] = 0.0
     if epochs is not None:
         changes |= {"steps": 0, "epochs": float(epochs)}
-    if no_redraw:
-        changes["redraw"] = False
     if missing_p is not None:
         changes["missing_p"] = missing_probability(missing_p)
-    config = replace(preset_config(preset), **changes).with_settings(settings or [])
+    declared = declaration_of(modalities, preset, data)
+    if declared is not None:
+        if no_redraw:
+            raise UsageError("--no-redraw: only texts of triples are drawn anew")
+        declared = with_changes(declared, changes, settings or [])
+        config: LoopConfig = declared.config
+    else:
+        if no_redraw:
+            changes["redraw"] = False
+        triples = replace(preset_config(preset), **changes).with_settings(settings or [])
+        config = triples
     options = run_options(micro_batch=micro_batch or 0, compile=compile_towers, logs=tuple(log or ()), resume=resume)
 
     from symile_m3.cli.output import as_json, command, show
     from symile_m3.cli.tables import run_table
 
     if show_config:
-        print(as_json(asdict(config)), end="")
+        print(as_json(asdict(declared or config)), end="")
         return
 
-    results = runs_json(
-        run_training(
-            data,
+    if declared is not None:
+        summaries = train_declaration(
+            declared,
             runs,
             objectives=objective or OBJECTIVES,
-            config=config,
             options=options,
             overwrite=overwrite,
             on_bad_sample=on_bad_sample,
         )
-    )
+    else:
+        summaries = run_training(
+            data,
+            runs,
+            objectives=objective or OBJECTIVES,
+            config=triples,
+            options=options,
+            overwrite=overwrite,
+            on_bad_sample=on_bad_sample,
+        )
+    results = runs_json(summaries)
     if int(os.environ.get("RANK", "0")):
         return  # one process of torchrun shows what all have done
     show(
-        [run_table(results), f"Next: {command('eval', data=(data, DATA), runs=(runs, RUNS))}"],
-        {"data": str(data), "runs": str(runs), "config": asdict(config), "results": results},
+        [run_table(results), f"Next: {command('eval', data=(DATA if declared else data, DATA), runs=(runs, RUNS))}"],
+        {"data": str(modalities or data), "runs": str(runs), "config": asdict(config), "results": results},
         json_to,
     )
 
@@ -202,7 +231,7 @@ def preset_config(name: str) -> TrainConfig:
     from symile_m3.recipe import PRESETS
 
     if name not in PRESETS:
-        raise UsageError(f"--preset {name}: unknown; known: {', '.join(PRESETS)}")
+        raise UsageError(f"--preset {name}: unknown; known: {', '.join((*PRESETS, CLINICAL))}")
     return PRESETS[name]
 
 

@@ -26,7 +26,15 @@ from symile_m3.shards.batch import Sample
 from symile_m3.shards.blend import Blend, OrderedSource
 from symile_m3.shards.cache import ShardCache, open_layout
 from symile_m3.shards.cache_folder import CacheConfig
-from symile_m3.shards.decode import DecodeLimits, decode_audio, decode_image, decode_json, decode_member, decode_text
+from symile_m3.shards.decode import (
+    DecodeLimits,
+    decode_array,
+    decode_audio,
+    decode_image,
+    decode_json,
+    decode_member,
+    decode_text,
+)
 from symile_m3.shards.errors import DamagedSampleError, ShardError, SymileM3Error
 from symile_m3.shards.foreign import ALIASES, ForeignReader
 from symile_m3.shards.foreign_index import default_index_dir
@@ -74,6 +82,7 @@ __all__ = [
     "Source",
     "Storage",
     "SymileM3Error",
+    "decode_array",
     "decode_audio",
     "decode_image",
     "decode_json",

@@ -19,6 +19,7 @@ import numpy.typing as npt
 MAX_PIXELS = 50_000_000
 MAX_SECONDS = 60.0
 MAX_TEXT_BYTES = 1_000_000
+MAX_ARRAY_BYTES = 1 << 28
 _MAX_CHANNELS = 8
 _MAX_RATE_HZ = 192_000
 _AUDIO_MAGIC = (b"fLaC", b"RIFF", b"RF64", b"OggS", b"ID3")
@@ -33,6 +34,7 @@ class DecodeLimits:
         pixels: width times height of an image; Pillow itself takes no more than 178,956,970.
         seconds: duration of a clip.
         text_bytes: length of a text or of a JSON object.
+        array_bytes: size of an array.
 
     Raises:
         ValueError: a limit is not positive.
@@ -41,9 +43,10 @@ class DecodeLimits:
     pixels: int = MAX_PIXELS
     seconds: float = MAX_SECONDS
     text_bytes: int = MAX_TEXT_BYTES
+    array_bytes: int = MAX_ARRAY_BYTES
 
     def __post_init__(self) -> None:
-        for name in ("pixels", "seconds", "text_bytes"):
+        for name in ("pixels", "seconds", "text_bytes", "array_bytes"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
 
@@ -166,12 +169,50 @@ def decode_json(data: bytes, *, max_bytes: int = MAX_TEXT_BYTES) -> dict[str, An
     return value
 
 
+def decode_array(data: bytes, *, max_bytes: int = MAX_ARRAY_BYTES) -> npt.NDArray[Any]:
+    """Decode a NumPy array (`.npy`) of numbers or truth values.
+
+    Args:
+        data: the file; its header is checked against its length before anything is read.
+        max_bytes: size of the array at most.
+
+    Raises:
+        ValueError: it is no such file, cut off or too long, holds objects, or is larger than allowed.
+    """
+    file = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        elif version == (2, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+        else:
+            raise ValueError(f"version {version[0]}.{version[1]} of the format is for tables")
+    except Exception as error:  # damaged headers make the parser raise anything
+        reason = " ".join(str(error).split())[:120]
+        raise ValueError(f"not an array that can be decoded: {reason}") from error
+    if dtype.kind not in "biuf":
+        raise ValueError(f"an array of {dtype} (only numbers and truth values are read)")
+    if any(side < 0 for side in shape):
+        raise ValueError(f"not an array that can be decoded: shape {shape}")
+    nbytes = math.prod(shape) * dtype.itemsize
+    if nbytes > max_bytes:
+        raise ValueError(f"{nbytes:,} bytes of an array are more than the {max_bytes:,} allowed")
+    if len(data) - file.tell() != nbytes:
+        raise ValueError(f"{len(data) - file.tell():,} bytes follow the header, which promises {nbytes:,}")
+    flat = np.frombuffer(data, dtype, offset=file.tell())
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
 def decode_member(member: str, data: bytes, limits: DecodeLimits = LIMITS) -> Any:
-    """Decode a member by its name; one with an unknown name stays bytes.
+    """Decode a member by the last part of its name (`left.png` is an image); one with an unknown name stays bytes.
 
     Raises:
         ValueError: the bytes are not what the name says, or are more than the limits allow.
     """
+    member = member.rpartition(".")[2]
+    if member == "npy":
+        return decode_array(data, max_bytes=limits.array_bytes)
     if member in _IMAGES:
         return decode_image(data, max_pixels=limits.pixels)
     if member in _AUDIO:

@@ -60,6 +60,7 @@ class ForeignReader:
         tars: a directory, a path, a pattern with `*` or `{000..012}`, a URL of any of these, or a list; see
             `list_tars`.
         fields: what every sample must have.
+        optional: what a sample may have; reading one gives what is there.
         aliases: the suffixes, in small letters, under which a field is looked for; for fields not
             named their own name.
         on_missing: `stop` raises where a sample lacks a field; `skip` leaves it out.
@@ -94,6 +95,7 @@ class ForeignReader:
         tars: str | Path | Sequence[str | Path],
         *,
         fields: Sequence[str] = MEMBERS,
+        optional: Sequence[str] = (),
         aliases: Mapping[str, Sequence[str]] = ALIASES,
         on_missing: Literal["stop", "skip"] = "stop",
         on_damage: Literal["stop", "skip"] = "stop",
@@ -110,19 +112,26 @@ class ForeignReader:
         for name, choice in (("on_missing", on_missing), ("on_damage", on_damage)):
             if choice not in ("stop", "skip"):
                 raise ValueError(f"{name} must be stop or skip, not {choice!r}")
-        if isinstance(fields, str) or not fields or len(set(fields)) != len(fields):
-            raise ValueError(f"fields must be different members, at least one, not {fields!r}")
+        every = (*fields, *optional)
+        if isinstance(fields, str) or isinstance(optional, str) or not every or len(set(every)) != len(every):
+            asked = f"{fields!r} and {optional!r}" if optional else f"{fields!r}"
+            raise ValueError(f"fields must be different members, at least one, not {asked}")
         self._tars = tuple(list_tars(tars, retry=None if cache is None else cache.retry))
         self.paths = tuple(tar.url if isinstance(tar, RemoteTar) else tar for tar in self._tars)
-        wanted = tuple((name, tuple(aliases.get(name, (name,)))) for name in fields)
+        wanted, asked_for = (
+            tuple((name, tuple(aliases.get(name, (name,)))) for name in names) for names in (fields, optional)
+        )
         if cache is None and any(isinstance(tar, RemoteTar) for tar in self._tars):
             cache = CacheConfig()
+        self._optional = asked_for
         self._scan = TarScan(wanted, index_dir, cache)
         self._max_open = max_open
         self._max_member_bytes = max_member_bytes
         self.problems: list[Problem] = []
         self.counts: Counter[str] = Counter()
-        digest = hashlib.blake2b(json.dumps([on_missing, wanted]).encode(), digest_size=16)
+        digest = hashlib.blake2b(
+            json.dumps([on_missing, wanted, *([asked_for] if asked_for else [])]).encode(), digest_size=16
+        )
         self._sizes: list[int] = []
         self._digests: list[bytes] = []
         for done, summary in enumerate(scan_tars(self._scan, self._tars, workers), start=1):
@@ -141,7 +150,7 @@ class ForeignReader:
             self._refuse({"missing"}, "on_missing")
         if not len(self):
             first = f", first {self.problems[0]}" if self.problems else ""
-            names = ", ".join(fields)
+            names = ", ".join(fields or optional)
             raise ShardError(f"{self.paths[0]}: no sample in {len(self.paths)} tars has all of {names}{first}")
         self._renew()
 
@@ -157,8 +166,8 @@ class ForeignReader:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """What every sample has."""
-        return tuple(name for name, _ in self._scan.wanted)
+        """What every sample has, and behind it what one may have."""
+        return tuple(name for name, _ in (*self._scan.wanted, *self._optional))
 
     @property
     def fingerprint(self) -> str:
@@ -181,7 +190,8 @@ class ForeignReader:
         return tar.reader.key(int(tar.rows[j]))
 
     def read(self, i: int, fields: Sequence[str] | None = None) -> dict[str, bytes]:
-        """The fields of sample `i` as they lie in the tar, by default all that were asked for.
+        """The fields of sample `i` as they lie in the tar, by default all that were asked for; without those that are
+        optional and not there.
 
         Raises:
             IndexError: there is no such sample.
@@ -268,8 +278,8 @@ class ForeignReader:
             drop_beyond(self._open, self._bytes, tar.size, scan.config.max_bytes // 2)
             lease = lease_remote(tar, index, scan.config, scan.index_dir)
             path = lease.path
-        columns = columns_of(index, scan.wanted)
-        rows = np.flatnonzero((columns >= 0).all(axis=1))
+        columns = columns_of(index, (*scan.wanted, *self._optional))
+        rows = np.flatnonzero((columns[:, : len(scan.wanted)] >= 0).all(axis=1))
         reader = ShardReader(path, index, max_member_bytes=self._max_member_bytes)
         if lease is not None:
             weakref.finalize(reader, lease.close)  # not before: readers open their tar when first read
@@ -303,7 +313,8 @@ class ForeignReader:
 
 
 class _Tar(NamedTuple):
-    """An open tar; `rows` are its K samples with all F fields, `columns` where each field is, shape (K, F)."""
+    """An open tar; `rows` are its K samples with all they must have, `columns` where each of the F fields is, -1 for
+    one that is not there, shape (K, F)."""
 
     reader: ShardReader
     rows: npt.NDArray[np.int64]
@@ -311,6 +322,7 @@ class _Tar(NamedTuple):
 
     def read(self, j: int, fields: Sequence[str], own: tuple[str, ...]) -> dict[str, bytes]:
         """Fields of sample `j` of those with all of `own`."""
-        names = [self.reader.index.members[self.columns[j, own.index(name)]] for name in fields]
-        members = self.reader.read(int(self.rows[j]), names)
-        return {name: members[member] for name, member in zip(fields, names, strict=True)}
+        columns = {name: int(self.columns[j, own.index(name)]) for name in fields}
+        names = {name: self.reader.index.members[m] for name, m in columns.items() if m >= 0}  # -1: not there
+        members = self.reader.read(int(self.rows[j]), list(names.values())) if names else {}
+        return {name: members[member] for name, member in names.items()}

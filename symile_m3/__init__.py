@@ -9,13 +9,16 @@ from symile_m3._version import __version__
 
 if TYPE_CHECKING:
     from symile_m3.loading import TrainedModel
+    from symile_m3.model import Inputs, Model
     from symile_m3.objectives.modules import MIPSimilarity, Symile
     from symile_m3.opening import load
 
-__all__ = ["MIPSimilarity", "Symile", "TrainedModel", "__version__", "load"]
+__all__ = ["Inputs", "MIPSimilarity", "Model", "Symile", "TrainedModel", "__version__", "load"]
 
 _HOMES = {
+    "Inputs": "symile_m3.model",
     "MIPSimilarity": "symile_m3.objectives.modules",
+    "Model": "symile_m3.model",
     "Symile": "symile_m3.objectives.modules",
     "TrainedModel": "symile_m3.loading",
     "load": "symile_m3.opening",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Self
 
 from symile_m3.errors import UsageError
 from symile_m3.features import FeatureConfig
@@ -20,25 +20,20 @@ SCHEDULES = ("one-cycle", "constant")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainConfig:
-    """A training recipe; saved with every run.
+class LoopConfig:
+    """What the training loop itself needs to know, whatever is trained; saved with every run.
 
     Attributes:
-        features, model: see `FeatureConfig` and `ModelConfig`.
         steps: optimiser steps; 0 takes `epochs` instead.
         epochs: passes over the training samples, where `steps` is 0.
         batch_size: samples a step.
-        lr: peak rate of the linear maps, the text table and the scale (a one-cycle schedule, cosine).
-        image_lr, image_weight_decay: the same for the image head, which overfits first.
-        net_lr: the same for an audio net trained from scratch, for pretrained backbones that are trained, and for
-            what an objective learns beside (its bias, gates or fusions).
-        weight_decay: of all else but the scale.
+        lr: peak rate (a one-cycle schedule, cosine).
+        weight_decay: of all but the scale.
         schedule: one-cycle, or constant as in the paper, which has no warm-up.
         warmup: share of the steps in which the rate rises.
         beta2: AdamW's second, the first being 0.9.
         negatives: of Symile and sigmoid: n, n:k, faces or n2 (see `symile_m3.objectives.negatives`).
         missing_p: probability that a modality of a training sample is missing: one number, or one a modality.
-        redraw: draw the distractors anew each epoch.
         seed: of order, initial weights, dropout, negatives, texts and missingness.
         evaluations: times the validation retrieval is measured, and the run saved.
         precision: 32, or bf16 for towers that compute in bfloat16 with weights in float32.
@@ -46,22 +41,16 @@ class TrainConfig:
         patience: evaluations without a better validation retrieval after which the run ends; 0 never.
     """
 
-    features: FeatureConfig = field(default_factory=FeatureConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
     steps: int = 1200
     epochs: float = 0.0
     batch_size: int = 512
     lr: float = 3e-2
-    image_lr: float = 3e-3
-    image_weight_decay: float = 0.1
-    net_lr: float = 3e-3
     weight_decay: float = 0.01
     schedule: str = "one-cycle"
     warmup: float = 0.1
     beta2: float = 0.98
     negatives: str = "n"
     missing_p: MissingP = 0.0
-    redraw: bool = True
     seed: int = 0
     evaluations: int = 10
     precision: str = "32"
@@ -78,16 +67,17 @@ class TrainConfig:
         if self.batch_size < 2:
             raise UsageError(f"--batch-size {self.batch_size}: contrast needs at least two samples")
         try:
-            object.__setattr__(self, "missing_p", _simplest(missing_probabilities(self.missing_p)))
+            missing = missing_probabilities(self.missing_p, self.modality_names)
+            object.__setattr__(self, "missing_p", _simplest(missing))
         except ValueError as error:
             raise UsageError(f"--missing-p {error}") from error
-        if min(self.lr, self.image_lr, self.net_lr) <= 0 or not 0 < self.warmup < 1:
+        if self.lr <= 0 or not 0 < self.warmup < 1:
             raise UsageError("learning rates must be positive and warmup between 0 and 1")
         if self.schedule not in SCHEDULES:
             raise UsageError(f"schedule {self.schedule}: give {' or '.join(SCHEDULES)}")
         if not 0 < self.beta2 < 1:
             raise UsageError(f"beta2 {self.beta2}: between 0 and 1")
-        if min(self.weight_decay, self.image_weight_decay) < 0:
+        if self.weight_decay < 0:
             raise UsageError("weight decay must not be negative")
         try:
             Negatives.parse(self.negatives)
@@ -101,9 +91,19 @@ class TrainConfig:
             raise UsageError("clip_norm and patience must not be negative")
 
     @property
+    def modality_names(self) -> tuple[str, ...]:
+        """What is trained on, and may be missing."""
+        raise NotImplementedError
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The fields that hold settings of their own."""
+        return ()
+
+    @property
     def missing(self) -> dict[str, float]:
         """The probability of each modality to be missing in training."""
-        return missing_probabilities(self.missing_p)
+        return missing_probabilities(self.missing_p, self.modality_names)
 
     @property
     def mean_missing_p(self) -> float:
@@ -112,13 +112,13 @@ class TrainConfig:
             return sum(self.missing.values()) / len(self.missing)
         return self.missing_p
 
-    def in_steps(self, samples: int) -> TrainConfig:
+    def in_steps(self, samples: int) -> Self:
         """This recipe with the steps that its epochs come to on so many training samples."""
         if not self.epochs:
             return self
         return replace(self, steps=max(1, round(self.epochs * (samples // self.batch_size))), epochs=0.0)
 
-    def with_settings(self, settings: Sequence[str]) -> TrainConfig:
+    def with_settings(self, settings: Sequence[str]) -> Self:
         """This recipe with some settings replaced, each given as `KEY=VALUE`.
 
         Raises:
@@ -129,12 +129,17 @@ class TrainConfig:
             key, equals, value = setting.partition("=")
             if not equals:
                 raise UsageError(f"--set {setting}: give KEY=VALUE")
-            for owner in (None, "features", "model"):
+            for owner in (None, *config.parts):
                 part: Any = getattr(config, owner) if owner else config
-                if key in {item.name for item in fields(part)} - {"features", "model"}:
+                if key in _settings_of(part):
                     break
             else:
-                raise UsageError(f"--set {key}: no such setting; known: {', '.join(_settings(config))}")
+                known = [
+                    name
+                    for owned in (config, *(getattr(config, o) for o in config.parts))
+                    for name in _settings_of(owned)
+                ]
+                raise UsageError(f"--set {key}: no such setting; known: {', '.join(known)}")
             try:
                 parsed = parse_missing_p(value) if key == "missing_p" else _parse(value, getattr(part, key))
                 changed = replace(part, **{key: parsed})
@@ -144,9 +149,50 @@ class TrainConfig:
         return config
 
 
-def _settings(config: TrainConfig) -> list[str]:
-    parts: tuple[Any, ...] = (config, config.features, config.model)
-    return [item.name for part in parts for item in fields(part) if item.name not in ("features", "model")]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig(LoopConfig):
+    """A recipe for training on triples.
+
+    Attributes:
+        lr: peak rate of the linear maps, the text table and the scale.
+        features, model: see `FeatureConfig` and `ModelConfig`.
+        image_lr, image_weight_decay: the same for the image head, which overfits first.
+        net_lr: the same for an audio net trained from scratch, for pretrained backbones that are trained, and for
+            what an objective learns beside (its bias, gates or fusions).
+        redraw: draw the distractors anew each epoch.
+    """
+
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    image_lr: float = 3e-3
+    image_weight_decay: float = 0.1
+    net_lr: float = 3e-3
+    redraw: bool = True
+
+    def __post_init__(self) -> None:
+        LoopConfig.__post_init__(self)  # a class with slots is another than the one that super() would look for
+        if min(self.image_lr, self.net_lr) <= 0:
+            raise UsageError("learning rates must be positive and warmup between 0 and 1")
+        if self.image_weight_decay < 0:
+            raise UsageError("weight decay must not be negative")
+
+    @property
+    def modality_names(self) -> tuple[str, ...]:
+        """Those of a triple."""
+        return MODALITIES
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Features and model have settings of their own."""
+        return ("features", "model")
+
+
+def _settings_of(part: Any) -> list[str]:
+    """What `--set` can change: plain values."""
+    plain = bool | int | float | str
+    return [
+        item.name for item in fields(part) if item.name == "missing_p" or isinstance(getattr(part, item.name), plain)
+    ]
 
 
 def _parse(text: str, like: Any) -> Any:
@@ -157,19 +203,19 @@ def _parse(text: str, like: Any) -> Any:
     return type(like)(text)
 
 
-def missing_probabilities(missing_p: MissingP) -> dict[str, float]:
+def missing_probabilities(missing_p: MissingP, modalities: Sequence[str] = MODALITIES) -> dict[str, float]:
     """The probability of each modality to be missing.
 
     Raises:
         ValueError: an unknown modality, or no probability from 0 to less than 1.
     """
     if isinstance(missing_p, Mapping):
-        unknown = sorted(set(missing_p) - set(MODALITIES))
+        unknown = sorted(set(missing_p) - set(modalities))
         if unknown:
-            raise ValueError(f"{unknown[0]}: no modality; known: {', '.join(MODALITIES)}")
-        found = {modality: float(missing_p.get(modality, 0.0)) for modality in MODALITIES}
+            raise ValueError(f"{unknown[0]}: no modality; known: {', '.join(modalities)}")
+        found = {modality: float(missing_p.get(modality, 0.0)) for modality in modalities}
     else:
-        found = dict.fromkeys(MODALITIES, float(missing_p))
+        found = dict.fromkeys(modalities, float(missing_p))
     for p in found.values():
         if not 0 <= p < 1:
             raise ValueError(f"{p:g}: a probability from 0 to less than 1")

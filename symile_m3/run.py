@@ -17,14 +17,13 @@ import torch
 from torch import Tensor
 
 from symile_m3.accumulation import Towers, add_gradients, moved, part_of, parts_of
-from symile_m3.batches import Batch
 from symile_m3.checkpoints import BEST, LAST, load_last, save_last, save_weights
 from symile_m3.errors import TrainingError
 from symile_m3.model import Inputs, Model
 from symile_m3.objectives import Objective, total_correlation_bound
 from symile_m3.processes import Place
 from symile_m3.progress import Progress
-from symile_m3.recipe import RunOptions, TrainConfig, learning_rate
+from symile_m3.recipe import LoopConfig, RunOptions, learning_rate
 from symile_m3.rundir import RunSummary
 from symile_m3.runlog import open_logs, write_metrics
 from symile_m3.seeds import philox_key
@@ -99,7 +98,7 @@ class Run:
         self,
         task: Task,
         objective: Objective,
-        config: TrainConfig,
+        config: LoopConfig,
         model: Model,
         directory: Path,
         place: Place,
@@ -223,7 +222,7 @@ class Run:
         behind = sum(record["step"] > self.best[1] for record in self.metrics)
         return bool(self.config.patience) and behind >= self.config.patience
 
-    def _take_step(self, batch: Batch) -> dict[str, float]:
+    def _take_step(self, batch: Any) -> dict[str, float]:
         """One update of the weights.
 
         Raises:

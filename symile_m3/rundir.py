@@ -29,7 +29,7 @@ from symile_m3.features import FeatureConfig
 from symile_m3.model import ModelConfig
 from symile_m3.portable import BESIDE, MODEL
 from symile_m3.processes import Place
-from symile_m3.recipe import RunOptions, TrainConfig
+from symile_m3.recipe import LoopConfig, RunOptions, TrainConfig
 from symile_m3.runlog import STEPS
 from symile_m3.shards import write_text
 from symile_m3.shards.urls import is_url, shown
@@ -103,7 +103,7 @@ def read_config(directory: Path) -> tuple[TrainConfig, str, dict[str, str]]:
 
 
 def check_run(
-    directory: Path, fingerprint: str, config: TrainConfig, weights: Mapping[str, str], *, overwrite: bool
+    directory: Path, fingerprint: str, config: LoopConfig, weights: Mapping[str, str], *, overwrite: bool
 ) -> None:
     """Make sure that what is in the directory, if anything, is a run of this recipe; write its config.
 
@@ -132,7 +132,9 @@ def check_run(
     except (ValueError, TypeError) as error:
         raise TrainingError(f"{path}: unreadable ({error}); train again with --overwrite") from error
     differences = [
-        f"{name} {found.get(name)} (asked: {record[name]})" for name in record if found.get(name) != record[name]
+        f"{what} {before} (asked: {asked})"
+        for name in record
+        for what, before, asked in _differences(name, found.get(name), record[name])
     ]
     if differences:
         what = "; ".join(differences).replace("fingerprint", "dataset")
@@ -140,6 +142,22 @@ def check_run(
             f"{directory} holds a run of another recipe: {what}. "
             "Name another directory with --runs, or give --overwrite to train in its place"
         )
+
+
+def _differences(name: str, found: Any, asked: Any) -> list[tuple[str, Any, Any]]:
+    """What differs, where both values are; of lists of the same named tables, the settings of each."""
+    if found == asked:
+        return []
+    lists = [of if isinstance(of, list) and of and isinstance(of[0], dict) else [] for of in (found, asked)]
+    names = [[table.get("name") for table in tables] for tables in lists]
+    if not names[0] or names[0] != names[1]:
+        return [(name, found, asked)]
+    return [
+        (f"{name}.{one['name']}.{key}", one.get(key), value)
+        for one, other in zip(*lists, strict=True)
+        for key, value in other.items()
+        if one.get(key) != value
+    ]
 
 
 def note_session(directory: Path, data: Path | str, features: str, place: Place, options: RunOptions, step: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from symile_m3.gather import make_portable
 from symile_m3.objectives import Objective, get_objective
 from symile_m3.processes import Place, is_out_of_memory, open_place
 from symile_m3.progress import NoProgress, Progress
-from symile_m3.recipe import RunOptions, TrainConfig
+from symile_m3.recipe import LoopConfig, RunOptions, TrainConfig
 from symile_m3.run import Run
 from symile_m3.rundir import RunSummary, check_run, note_session, read_summary
 from symile_m3.runlog import check_logs
@@ -67,17 +67,88 @@ def train(
         raise UsageError(f"--batch-size {config.batch_size}: the dataset has {samples} training samples")
     check_shares(config, options, place)
 
+    features: Features | None = None
+
+    def prepare() -> tuple[str, Callable[[Objective, Path], Run]]:
+        nonlocal features
+        place.by_first(lambda: (load_features(dataset, config.features, progress), None)[1])
+        loaded = features = load_features(dataset, config.features, progress)
+
+        def make(objective: Objective, directory: Path) -> Run:
+            return new_run(
+                dataset, loaded, objective, config, directory, place, options=options, on_bad_sample=on_bad_sample
+            )
+
+        return feature_key(dataset, config.features), make
+
+    def finish(objective: Objective, directory: Path) -> None:
+        if options.portable:
+            make_portable(
+                directory, dataset, objective, config, progress, features=features, on_bad_sample=on_bad_sample
+            )
+
+    return carry_out(
+        runs,
+        chosen,
+        config,
+        place,
+        fingerprint=dataset.plan.fingerprint,
+        weights=lambda: pretrained_weights(config),
+        data=data,
+        options=options,
+        overwrite=overwrite,
+        progress=progress,
+        dim=config.model.dim,
+        in_parts=config.features.audio != "conv:scratch",
+        prepare=prepare,
+        finish=finish,
+    )
+
+
+def carry_out(
+    runs: Path,
+    chosen: Sequence[Objective],
+    config: LoopConfig,
+    place: Place,
+    *,
+    fingerprint: str,
+    weights: Callable[[], Mapping[str, str]],
+    data: Path | str,
+    options: RunOptions,
+    overwrite: bool,
+    progress: Progress,
+    dim: int,
+    in_parts: bool,
+    prepare: Callable[[], tuple[str, Callable[[Objective, Path], Run]]],
+    finish: Callable[[Objective, Path], None] = lambda objective, directory: None,
+) -> list[RunSummary]:
+    """Train each objective in a directory of its own, or go on with what was interrupted; what is done stays.
+
+    Args:
+        fingerprint, weights: what the runs are of, beside the recipe; see `check_run`.
+        data: where it lies, for the notes of the run.
+        dim: D.
+        in_parts: whether a batch may be cut.
+        prepare: what has to be done before any run: gives a fingerprint of what it made, and what makes a new run.
+        finish: what the first process does with each finished run, of now or of before.
+
+    Raises:
+        NotBuiltError: there is no run to resume.
+        TrainingError: a run of another recipe or dataset is there, the loss is no longer finite, or memory runs out.
+    """
+
     def find() -> dict[str, RunSummary | None]:
         """What the runs came to, and None for those that wait."""
         found: dict[str, RunSummary | None] = {}
         if options.resume and not any((runs / objective.name / STATE).exists() for objective in chosen):
             raise NotBuiltError(f"--resume: no run in {runs} to go on with; leave --resume out to begin one")
+        begin_with = weights()
         for objective in chosen:
             directory = runs / objective.name
-            check_run(directory, dataset.plan.fingerprint, config, pretrained_weights(config), overwrite=overwrite)
+            check_run(directory, fingerprint, config, begin_with, overwrite=overwrite)
             finished = (directory / "summary.json").exists()
-            if finished and options.portable:
-                make_portable(directory, dataset, objective, config, progress, on_bad_sample=on_bad_sample)
+            if finished:
+                finish(objective, directory)
             found[objective.name] = read_summary(directory) if finished else None
         return found
 
@@ -86,40 +157,17 @@ def train(
         if summary is not None:
             progress.say(f"{name}: already trained in {runs / name}")
     if None in summaries.values():
-        place.by_first(lambda: (load_features(dataset, config.features, progress), None)[1])
-        features = load_features(dataset, config.features, progress)
-        key = feature_key(dataset, config.features)
+        key, make = prepare()
         for objective in chosen:
             if summaries[objective.name] is None:
                 directory = runs / objective.name
-                with _limits_named(objective.name, config, options, place):
-                    run = new_run(
-                        dataset,
-                        features,
-                        objective,
-                        config,
-                        directory,
-                        place,
-                        options=options,
-                        on_bad_sample=on_bad_sample,
-                    )
+                with _limits_named(objective.name, config, options, place, dim=dim, in_parts=in_parts):
+                    run = make(objective, directory)
                     step = run.restore()
                     if place.first:
                         run.id = note_session(directory, data, key, place, options, step)
                     summaries[objective.name] = run.train(progress)
-                if options.portable:
-                    place.by_first(
-                        partial(
-                            make_portable,
-                            directory,
-                            dataset,
-                            objective,
-                            config,
-                            progress,
-                            features=features,
-                            on_bad_sample=on_bad_sample,
-                        )
-                    )
+                place.by_first(partial(finish, objective, directory))
     return [summary for summary in summaries.values() if summary is not None]
 
 
@@ -138,7 +186,9 @@ def check_shares(config: TrainConfig, options: RunOptions, place: Place) -> None
 
 
 @contextlib.contextmanager
-def _limits_named(name: str, config: TrainConfig, options: RunOptions, place: Place) -> Iterator[None]:
+def _limits_named(
+    name: str, config: LoopConfig, options: RunOptions, place: Place, *, dim: int, in_parts: bool
+) -> Iterator[None]:
     """Say of memory that runs out what to lower, and of towers that cannot be compiled that they need not be.
 
     Raises:
@@ -155,12 +205,11 @@ def _limits_named(name: str, config: TrainConfig, options: RunOptions, place: Pl
         rows = min(options.micro_batch or config.batch_size, config.batch_size // place.world)
         lower = (
             f"give --micro-batch {rows // 2}, which computes the same loss in parts,"
-            if rows > 1 and config.features.audio != "conv:scratch"
-            else f"lower --batch-size (now {config.batch_size}) or --set dim (now {config.model.dim})"
+            if rows > 1 and in_parts
+            else f"lower --batch-size (now {config.batch_size}) or --set dim (now {dim})"
         )
         raise TrainingError(
-            f"{name}: out of memory with {rows} samples at a time and D {config.model.dim}; {lower} "
-            "and run the command again"
+            f"{name}: out of memory with {rows} samples at a time and D {dim}; {lower} and run the command again"
         ) from error
 
 

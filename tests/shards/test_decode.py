@@ -10,7 +10,7 @@ import soundfile
 from PIL import Image
 from shard_samples import flac, jpeg
 
-from symile_m3.shards import decode_audio, decode_image, decode_json, decode_member, decode_text
+from symile_m3.shards import decode_array, decode_audio, decode_image, decode_json, decode_member, decode_text
 
 
 def test_image() -> None:
@@ -129,7 +129,47 @@ def test_damaged_json(data: bytes, reason: str) -> None:
         decode_json(data)
 
 
-@pytest.mark.parametrize("member", ["pkl", "pyd", "pth", "npy", "cls"])
+@pytest.mark.parametrize("member", ["pkl", "pyd", "pth", "npz", "cls"])
 def test_what_is_not_known_stays_bytes(member: str) -> None:
     data = pickle.dumps({"a": 1})
     assert decode_member(member, data) is data
+
+
+def npy(array: np.ndarray, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f8", "<f2", "i1", "<u2", "?"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_array_comes_back_as_it_was(dtype: str, order: str) -> None:
+    array = np.array(np.arange(24).reshape(2, 3, 4), dtype=dtype, order=order)  # type: ignore[call-overload]
+    found = decode_member("xray.npy", npy(array))
+    assert found.dtype == array.dtype
+    np.testing.assert_array_equal(found, array)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "not an array that can be decoded"),
+        (b"\x93NUMPY\x01\x00\xff\xff{", "not an array that can be decoded"),
+        (b"\x93NUMPY\x03\x00\x00\x00\x00\x00", "version 3.0"),
+        (npy(np.array([{"a": 1}], dtype=object), allow_pickle=True), "only numbers"),
+        (npy(np.array(["text"])), "only numbers"),
+        (npy(np.zeros(2, dtype=[("a", "f4")])), "only numbers"),
+        (npy(np.zeros(10))[:-1], "79 bytes follow the header, which promises 80"),
+        (npy(np.zeros(10)) + b"!", "81 bytes follow"),
+        (npy(np.zeros(10)).replace(b"(10,)", b"(-1,)"), "shape"),
+    ],
+)
+def test_what_is_no_array_of_numbers_is_refused(data: bytes, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        decode_array(data)
+
+
+def test_the_size_of_an_array_is_capped_by_what_its_header_claims() -> None:
+    claimed = npy(np.zeros(10)).replace(b"(10,), }   ", b"(1000000,),}")
+    with pytest.raises(ValueError, match="8,000,000 bytes of an array are more than the 1,000 allowed"):
+        decode_array(claimed, max_bytes=1000)

@@ -327,3 +327,33 @@ def test_tars_are_meant_by_directory_pattern_range_and_list(tmp_path: Path, monk
     (tmp_path / "empty").mkdir()
     with pytest.raises(ShardError, match="empty: holds no tars"):
         meant("empty")
+
+
+def test_members_that_a_sample_may_lack_are_given_where_they_are(tmp_path: Path) -> None:
+    path = tar(
+        tmp_path / "some.tar",
+        [
+            ("a.txt", b"a"),
+            ("a.left.npy", b"1"),
+            ("b.txt", b"b"),
+            ("c.left.npy", b"3"),
+            ("d.txt", b"d"),
+            ("d.far.npy", b"4"),
+        ],
+    )
+    reader = ForeignReader(path, fields=("txt",), optional=("left.npy", "far.npy"), on_missing="skip")
+    assert reader.fields == ("txt", "left.npy", "far.npy")
+    assert [reader.read(i) for i in range(len(reader))] == [
+        {"txt": b"a", "left.npy": b"1"},
+        {"txt": b"b"},
+        {"txt": b"d", "far.npy": b"4"},
+    ]
+    assert [reader.read(i, ["left.npy"]) for i in range(3)] == [{"left.npy": b"1"}, {}, {}]
+    again = pickle.loads(pickle.dumps(reader))
+    assert again.read(2) == reader.read(2)
+    assert again.fingerprint == reader.fingerprint
+    assert reader.fingerprint != ForeignReader(path, fields=("txt",), on_missing="skip").fingerprint
+    every = ForeignReader(path, fields=(), optional=("txt", "left.npy"))
+    assert keys(every) == ["a", "b", "c", "d"]
+    with pytest.raises(ValueError, match="fields must be different members"):
+        ForeignReader(path, fields=("txt",), optional=("txt",))

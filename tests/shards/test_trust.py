@@ -317,12 +317,17 @@ def test_nothing_is_ever_unpickled(tmp_path: Path) -> None:
     mark = tmp_path / "owned"
     bomb = pickle.dumps(Bomb(mark))
     path = tmp_path / "x.tar"
-    write_shard(path, [RawSample("a", dict.fromkeys(("pkl", "pth", "npy", "pyd", "txt"), bomb))])
-    reader = ForeignReader(path, fields=("pkl", "pth", "npy", "pyd"))
+    objects = io.BytesIO()
+    np.save(objects, np.array([Bomb(mark)], object), allow_pickle=True)
+    members = dict.fromkeys(("pkl", "pth", "npz", "pyd", "txt"), bomb)
+    write_shard(path, [RawSample("a", members | {"npy": objects.getvalue()})])
+    reader = ForeignReader(path, fields=("pkl", "pth", "npz", "pyd"))
     ((sample,),) = epoch(reader, batch_size=1, fields=reader.fields)
     assert set(sample.fields.values()) == {bomb}
     with pytest.raises(DamagedSampleError, match=r"x\.tar: sample a: txt"):
         epoch(ForeignReader(path, fields=["txt"]), batch_size=1, fields=("txt",))
+    with pytest.raises(DamagedSampleError, match=r"x\.tar: sample a: npy: an array of object"):
+        epoch(ForeignReader(path, fields=["npy"]), batch_size=1, fields=("npy",))
     with np.load(sidecar_path(path)) as content:
         arrays = {name: content[name] for name in content.files}
     for name in arrays:

@@ -1,0 +1,1 @@
+"""Any number of modalities, declared in a TOML file: from anyone's shards to trained towers and retrieval."""

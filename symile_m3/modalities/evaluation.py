@@ -1,0 +1,241 @@
+"""Evaluation of declared modalities: any of them retrieved from any others, with intervals and chance beside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from symile_m3.accuracies import accuracy, difference, stacked
+from symile_m3.checkpoints import BEST, check_age, load_weights
+from symile_m3.errors import NotBuiltError, TrainingError, UsageError
+from symile_m3.modalities.declaration import DataConfig, Declaration, DeclaredConfig, ModalityConfig, filled
+from symile_m3.modalities.encoded import EncodedSplit, encode_split, stand_ins
+from symile_m3.modalities.questions import Question, ScoresOf, all_questions, answer, ask, parse_question, scores_of
+from symile_m3.modalities.splits import fingerprint_of, open_splits
+from symile_m3.modalities.towers import new_model
+from symile_m3.modalities.training import DATA
+from symile_m3.objectives import OBJECTIVES, get_objective
+from symile_m3.progress import NoProgress, Progress
+from symile_m3.shards import Source
+from symile_m3.standins import APPROXIMATE, LEARNED, MEAN
+from symile_m3.towers.device import device
+
+MEAN_OF = 10_000
+"""Training samples whose mean representation stands for a missing modality that a model never learned to miss."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """A run that is there."""
+
+    directory: Path
+    name: str
+    config: DeclaredConfig
+    fingerprint: str
+
+
+def is_declared(runs: Path) -> bool:
+    """Whether a directory of runs, or a run of its, is of declared modalities."""
+    for path in runs.glob("*/config.json"):
+        try:
+            return "modalities" in json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+    return False
+
+
+def evaluate_declared(
+    runs: Path | Sequence[Path],
+    *,
+    data: DataConfig | None = None,
+    retrieve: Sequence[str] = (),
+    candidates: int | None = None,
+    missing_p: float = 0.0,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    on_bad_sample: str = "stop",
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Evaluate the runs in a directory, or in several whose runs differ in the seed, on the test samples.
+
+    Args:
+        data: where samples are, in place of where they were in training.
+        retrieve: questions as `RETRIEVED=GIVEN,GIVEN` or `RETRIEVED`; by default each modality from all the others and
+            from each alone.
+        candidates: of a query, in place of what was declared; 0 for all samples.
+        missing_p: hide each given modality of each query with this probability.
+        bootstrap: resamples of the queries for the 95% intervals.
+        seed: of the bootstrap, the candidates, and what is hidden.
+
+    Returns:
+        The figures, as `eval --json` writes them.
+
+    Raises:
+        UsageError: an argument is out of range, or names no modality.
+        NotBuiltError: there is no finished run.
+        TrainingError: a run is of other data, or damaged, or the runs do not go together.
+    """
+    if not 0 <= missing_p < 1:
+        raise UsageError(f"--missing-p {missing_p}: a probability from 0 to less than 1")
+    if bootstrap < 1:
+        raise UsageError(f"--bootstrap {bootstrap}: at least one resample")
+    if candidates is not None and (candidates < 0 or candidates == 1):
+        raise UsageError(f"--candidates {candidates}: at least 2, or all")
+    progress = progress or NoProgress()
+    found = _find_runs([runs] if isinstance(runs, Path) else list(runs))
+    config = found[0].config
+    if data is None:
+        data = _saved_data(found[0].directory)
+    if candidates is not None:
+        data = replace(data, candidates=candidates)
+    names = config.modality_names
+    questions = [parse_question(text, names) for text in retrieve] or all_questions(names)
+    sources = open_splits(Declaration(data=data, config=config), on_bad_sample)
+    fingerprint = fingerprint_of(sources, data)
+    ranks: dict[str, dict[Question, list[Tensor]]] = {}
+    kinds: dict[str, str] = {}
+    about: dict[Question, dict[str, Any]] = {}
+    with progress.task("Evaluating", len(found), "runs") as task:
+        for run in found:
+            if run.fingerprint != fingerprint:
+                raise TrainingError(
+                    f"{run.directory} was trained on other samples than these; name the right ones with --modalities "
+                    "or --data, or train again with --overwrite"
+                )
+            split, fill, kinds[run.name], scores = _encoded(
+                run, sources, data, questions, hides=bool(missing_p), on_bad_sample=on_bad_sample
+            )
+            for question in questions:
+                asked = ask(question, split, candidates=data.candidates, seed=seed, missing_p=missing_p)
+                ranks_Q = answer(question, asked, split, scores, fill)
+                ranks.setdefault(run.name, {}).setdefault(question, []).append(ranks_Q)
+                about[question] = {
+                    "retrieve": question.retrieve,
+                    "from": list(question.given),
+                    "n": len(ranks_Q),
+                    "candidates": len(asked.candidates) if asked.lists_QK is None else asked.lists_QK.shape[1],
+                    "chance": asked.chance,
+                }
+            task.advance()
+    return {
+        "modalities": [asdict(modality) for modality in config.modalities],
+        "data": {"fingerprint": fingerprint, "test": len(sources["test"]), "label": data.label},
+        "missing_p": missing_p,
+        "fill": kinds,
+        "runs": {name: [str(run.directory) for run in found if run.name == name] for name in ranks},
+        "questions": [
+            {**about[question], **_figures({name: of[question] for name, of in ranks.items()}, bootstrap, seed)}
+            for question in questions
+        ],
+    }
+
+
+def _figures(ranks: Mapping[str, Sequence[Tensor]], bootstrap: int, seed: int) -> dict[str, Any]:
+    """Accuracies of each objective, and the differences of those with as many runs."""
+    tables = {name: stacked(of) for name, of in ranks.items()}
+    found: dict[str, Any] = {"results": {name: accuracy(table, bootstrap, seed) for name, table in tables.items()}}
+    found["differences"] = {
+        f"{one} - {other}": difference(tables[one], tables[other], bootstrap, seed)
+        for one, other in combinations(tables, 2)
+        if tables[one].shape == tables[other].shape
+    }
+    return found
+
+
+def _encoded(
+    run: _Found,
+    sources: Mapping[str, Source],
+    data: DataConfig,
+    questions: Sequence[Question],
+    *,
+    hides: bool,
+    on_bad_sample: str,
+) -> tuple[EncodedSplit, dict[str, Tensor], str, ScoresOf]:
+    """The test split, what stands for what a query does not show, in words what that is, and the scores."""
+    objective = get_objective(run.name, run.config.negatives)
+    model = new_model(run.config, objective)
+    try:
+        model.load_state_dict(load_weights(run.directory / BEST))
+    except RuntimeError as error:
+        raise TrainingError(
+            f"{run.directory / BEST} is of other towers than {run.directory}/config.json says; "
+            "train again with --overwrite"
+        ) from error
+    model.to(device())
+    split = encode_split(model, sources["test"], run.config, data, on_bad_sample=on_bad_sample)
+    learned = run.config.learned
+    # The cosine of a pair needs no third modality; a product does.
+    in_pairs = bool(objective.alone) and not learned
+    needed = {name for question in questions for name in question.given if hides or not split.observed[name].all()}
+    if not in_pairs:
+        for question in questions:
+            needed |= set(model.modalities) - {question.retrieve, *question.given}
+    scores = scores_of(model, objective)
+    if not needed:
+        fewer = any(len(question.given) < len(model.modalities) - 1 for question in questions)
+        return split, {}, objective.alone if fewer else "", scores
+    names = [name for name in model.modalities if name in needed]
+    fill = stand_ins(model, sources["train"], run.config, data, names, MEAN_OF)
+    mean = MEAN if objective.multilinear else APPROXIMATE
+    how = dict.fromkeys(LEARNED if name in learned else mean for name in names)
+    return split, fill, " or ".join(sorted(how, key=(LEARNED, mean).index)), scores
+
+
+def _find_runs(directories: Sequence[Path]) -> list[_Found]:
+    found = []
+    for directory in directories:
+        names = sorted(path.parent.name for path in directory.glob(f"*/{BEST}"))
+        names.sort(key=lambda name: OBJECTIVES.index(name) if name in OBJECTIVES else len(OBJECTIVES))
+        for path in directory.glob("*/config.json"):
+            check_age(path.parent)
+        if not names:
+            raise NotBuiltError(
+                f"no trained run in {directory}: run `symile-m3 train` first, or name its directory with --runs"
+            )
+        found += [_load_config(directory / name) for name in names]
+    found.sort(key=lambda run: OBJECTIVES.index(run.name) if run.name in OBJECTIVES else len(OBJECTIVES))
+    first = asdict(found[0].config)
+    seen: set[tuple[str, int]] = set()
+    for run in found:
+        different = [key for key, value in asdict(run.config).items() if key != "seed" and value != first[key]]
+        if different:
+            raise TrainingError(
+                f"{found[0].directory} and {run.directory} differ in {', '.join(different)}: runs that are evaluated "
+                "together may differ in the seed; evaluate them one by one"
+            )
+        if (run.name, run.config.seed) in seen:
+            raise TrainingError(
+                f"{run.directory}: another run is of the same recipe and seed; train one of them with another --seed"
+            )
+        seen.add((run.name, run.config.seed))
+    return found
+
+
+def _load_config(directory: Path) -> _Found:
+    path = directory / "config.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        fingerprint = str(record.pop("fingerprint"))
+        modalities = tuple(filled(ModalityConfig, one, str(path)) for one in record.pop("modalities"))
+        known = {item.name for item in fields(DeclaredConfig)} - {"modalities"}
+        table = {name: record[name] for name in known}
+        config = filled(DeclaredConfig, {**table, "modalities": modalities}, str(path))
+    except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
+        raise TrainingError(f"{path}: unreadable ({error}); train again with --overwrite") from error
+    return _Found(directory=directory, name=directory.name, config=config, fingerprint=fingerprint)
+
+
+def _saved_data(directory: Path) -> DataConfig:
+    path = directory / DATA
+    try:
+        return filled(DataConfig, json.loads(path.read_text(encoding="utf-8")), str(path))
+    except (OSError, ValueError, UsageError) as error:
+        raise TrainingError(
+            f"{path}: does not say where the samples are ({error}); give the declaration with --modalities"
+        ) from error
