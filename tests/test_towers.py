@@ -153,6 +153,14 @@ def fitted(seed: int) -> ConvNet:
     return fit_languages(*two_languages(64, 0), steps=25, seed=seed, batch_size=32)
 
 
+def test_a_net_trained_from_scratch_computes_where_its_clips_are() -> None:
+    """The draws are a CPU's; all else is on the device, which for this test computes shapes only."""
+    tower = ScratchAudioTower(4, 8, indicator=2).to("meta").train()
+    mels, mask = torch.zeros(3, MELS, 120, device="meta"), torch.ones(3, 120, dtype=torch.bool, device="meta")
+    rep = tower(mels, mask, torch.zeros(3, dtype=torch.bool, device="meta"))
+    assert (rep.device.type, rep.shape) == ("meta", (3, 8))
+
+
 def test_languages_are_learnt_and_the_fit_is_reproducible() -> None:
     steps: list[int] = []
     mels, mask, language_ids = two_languages(64, 0)

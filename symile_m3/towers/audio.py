@@ -98,29 +98,30 @@ def augment(mels_BMT: Tensor, mask_BT: Tensor, generator: torch.Generator, *, cr
     """Crops of `crop` frames, faster or slower, moved along the mel axis, with bands and times masked.
 
     The moves along the mel axis stand for shorter and longer vocal tracts, the masks are SpecAugment's
-    (Park et al. 2019).
+    (Park et al. 2019). The generator is one of the CPU, wherever the clips are: the draws are the same everywhere.
     """
     batch, mels, _ = mels_BMT.shape
+    device = mels_BMT.device
 
     def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(batch, 1, generator=generator)
+        return low + (high - low) * torch.rand(batch, 1, generator=generator).to(device)
 
     lengths_B1 = mask_BT.sum(dim=1, keepdim=True)
     speed_B1 = uniform(0.85, 1.15)
     start_B1 = uniform(0, 1) * (lengths_B1 - crop * speed_B1).clamp_min(0)
-    frames_BT = (start_B1 + torch.arange(crop) * speed_B1).round().long().clamp_max(mels_BMT.shape[2] - 1)
+    frames_BT = (start_B1 + torch.arange(crop, device=device) * speed_B1).round().long().clamp_max(mels_BMT.shape[2] - 1)
     x = mels_BMT.gather(2, frames_BT[:, None].expand(-1, mels, -1))
     mask = mask_BT.gather(1, frames_BT)
-    bands_M = torch.arange(mels)
+    bands_M = torch.arange(mels, device=device)
     moved_BM = (bands_M + uniform(-4.5, 4.5).round().long()).clamp(0, mels - 1)
     x = x.gather(1, moved_BM[:, :, None].expand(-1, -1, crop))
     for _ in range(2):
         first_B1 = uniform(0, mels - 8).long()
         x = x.masked_fill(((bands_M >= first_B1) & (bands_M < first_B1 + 8))[:, :, None], 0)
     first_B1 = uniform(0, crop - 15).long()
-    times_T = torch.arange(crop)
+    times_T = torch.arange(crop, device=device)
     x = x.masked_fill(((times_T >= first_B1) & (times_T < first_B1 + 15))[:, None], 0)
-    return x * (1 + 0.1 * torch.randn(batch, mels, 1, generator=generator)), mask
+    return x * (1 + 0.1 * torch.randn(batch, mels, 1, generator=generator).to(device)), mask
 
 
 def fit_languages(
