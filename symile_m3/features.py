@@ -66,7 +66,7 @@ class FeatureConfig:
         image_views: views of each training image: as it is, then augmented ones.
         audio_steps: steps that the audio net `conv` is fitted for.
         feature_seed: of the augmented views and of the audio net.
-        precision: of what is kept: half or full.
+        precision: of what is kept: half or full. Set as `features.precision`, beside the `precision` of the towers.
     """
 
     image: str = "efficientnet-lite0"
@@ -80,7 +80,7 @@ class FeatureConfig:
         parse_tower("image", self.image)
         parse_tower("audio", self.audio)
         if self.precision not in _DTYPES:
-            raise UsageError(f"precision={self.precision}: give half or full")
+            raise UsageError(f"features.precision={self.precision}: give half or full")
         if self.image_views < 1 or self.audio_steps < 1:
             raise UsageError("image_views and audio_steps must be at least 1")
 

@@ -119,27 +119,28 @@ class LoopConfig:
         return replace(self, steps=max(1, round(self.epochs * (samples // self.batch_size))), epochs=0.0)
 
     def with_settings(self, settings: Sequence[str]) -> Self:
-        """This recipe with some settings replaced, each given as `KEY=VALUE`.
+        """This recipe with some settings replaced, each given as `KEY=VALUE`, or as `features.KEY=VALUE`.
 
         Raises:
             UsageError: an unknown key, or a value of another type than the setting's.
         """
         config = self
         for setting in settings:
-            key, equals, value = setting.partition("=")
+            name, equals, value = setting.partition("=")
             if not equals:
                 raise UsageError(f"--set {setting}: give KEY=VALUE")
+            within, _, key = name.rpartition(".")  # features.precision, as the towers have a precision too
             for owner in (None, *config.parts):
                 part: Any = getattr(config, owner) if owner else config
-                if key in _settings_of(part):
+                if within in ("", owner) and key in _settings_of(part):
                     break
             else:
                 known = [
-                    name
+                    setting
                     for owned in (config, *(getattr(config, o) for o in config.parts))
-                    for name in _settings_of(owned)
+                    for setting in _settings_of(owned)
                 ]
-                raise UsageError(f"--set {key}: no such setting; known: {', '.join(known)}")
+                raise UsageError(f"--set {name}: no such setting; known: {', '.join(known)}")
             try:
                 parsed = parse_missing_p(value) if key == "missing_p" else _parse(value, getattr(part, key))
                 changed = replace(part, **{key: parsed})

@@ -436,6 +436,8 @@ def test_settings_are_parsed_by_their_type() -> None:
     assert config.model == replace(ModelConfig(), dim=64, text_ngrams=True)
     assert config.features == replace(FeatureConfig(), image_views=1, audio="conv:scratch")
     assert TrainConfig().with_settings([]) == TrainConfig()
+    both = TrainConfig().with_settings(["features.precision=full", "precision=bf16", "model.dim=8"])
+    assert (both.features.precision, both.precision, both.model.dim) == ("full", "bf16", 8)
     assert TrainConfig().with_settings(["steps=5", "steps=6"]).steps == 6
 
 
@@ -445,6 +447,9 @@ def test_settings_are_parsed_by_their_type() -> None:
         ("dim", "^--set dim: give KEY=VALUE$"),
         ("magic=1", "^--set magic: no such setting; known: steps, .*dim"),
         ("features=1", "^--set features: no such setting"),
+        ("features.steps=1", r"^--set features\.steps: no such setting"),
+        ("nothing.dim=1", r"^--set nothing\.dim: no such setting"),
+        ("features.precision=bf16", r"features\.precision=bf16: give half or full$"),
         ("steps=many", "^--set steps=many: .*many"),
         ("steps=1.5", r"^--set steps=1\.5"),
         ("redraw=1", "^--set redraw=1: give true or false$"),
