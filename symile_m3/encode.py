@@ -203,7 +203,8 @@ def _kept(job: Job, found: Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
     with np.errstate(over="ignore"):
         kept = found.numpy().astype(dtype)
     if dtype.kind == "f" and not np.isfinite(kept).all():
-        advice = "give --set features.precision=full" if bool(found.isfinite().all()) else "its weights or a medium are at fault"
+        too_large = bool(found.isfinite().all())
+        advice = "give --set features.precision=full" if too_large else "its weights or a medium are at fault"
         raise TrainingError(f"{job.spec}: a feature is not finite as {dtype}; {advice}")
     return kept
 

@@ -347,17 +347,27 @@ class Run:
             write_metrics(self.directory, self.metrics)
 
     def restore(self) -> int:
-        """Go on from the last save, if there is one; the steps taken by then."""
+        """Go on from the last save, if there is one; the steps taken by then.
+
+        Raises:
+            TrainingError: it is damaged, or of other towers.
+        """
         found = load_last(self.directory)
         if found is None:
             return 0
         weights, state = found
-        self.model.load_state_dict(weights)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.loader.load_state_dict(state["loader"])
-        self.position = state["loader"]
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.best = (state["best"][0], state["best"][1])
-        self.metrics, self.losses = state["metrics"], state["losses"]
+        try:
+            self.model.load_state_dict(weights)
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.loader.load_state_dict(state["loader"])
+            self.position = state["loader"]
+            self.step, self.seconds = state["step"], state["seconds"]
+            self.best = (state["best"][0], state["best"][1])
+            self.metrics, self.losses = state["metrics"], state["losses"]
+        except (RuntimeError, ValueError, KeyError) as error:  # of another version: the recipe has been compared
+            reason = " ".join(str(error).split())[:160]
+            raise TrainingError(
+                f"{self.directory / LAST}: this symile-m3 cannot go on from it ({reason}); train again with --overwrite"
+            ) from error
         self.saved_step = self.step
         return self.step

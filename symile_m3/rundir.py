@@ -145,9 +145,11 @@ def check_run(
 
 
 def _differences(name: str, found: Any, asked: Any) -> list[tuple[str, Any, Any]]:
-    """What differs, where both values are; of lists of the same named tables, the settings of each."""
+    """What differs, where both values are; of tables, and lists of the same named tables, the settings of each."""
     if found == asked:
         return []
+    if isinstance(found, dict) and isinstance(asked, dict) and found.keys() == asked.keys():
+        return [one for key in asked for one in _differences(f"{name}.{key}", found[key], asked[key])]
     lists = [of if isinstance(of, list) and of and isinstance(of[0], dict) else [] for of in (found, asked)]
     names = [[table.get("name") for table in tables] for tables in lists]
     if not names[0] or names[0] != names[1]:

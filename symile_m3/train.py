@@ -204,13 +204,11 @@ def _limits_named(
             raise
         rows = min(options.micro_batch or config.batch_size, config.batch_size // place.world)
         lower = (
-            f"give --micro-batch {rows // 2}, which computes the same loss in parts,"
+            f"give --micro-batch {rows // 2}, which computes the same loss in parts, and run the command again"
             if rows > 1 and in_parts
-            else f"lower --batch-size (now {config.batch_size}) or --set dim (now {dim})"
+            else f"lower --batch-size (now {config.batch_size}) or --set dim (now {dim}), and train again with --overwrite"
         )
-        raise TrainingError(
-            f"{name}: out of memory with {rows} samples at a time and D {dim}; {lower} and run the command again"
-        ) from error
+        raise TrainingError(f"{name}: out of memory with {rows} samples at a time and D {dim}; {lower}") from error
 
 
 def new_run(

@@ -357,8 +357,8 @@ def test_another_recipe_is_refused_and_named(data: Path, undisturbed: Path, tmp_
     other = replace(SMALL, lr=0.01, model=replace(SMALL.model, dim=8))
     with pytest.raises(TrainingError, match=r"run of another recipe: .*lr 0\.03 \(asked: 0\.01\)") as caught:
         train(data, runs, objectives=["symile"], config=other)
-    assert "'dim': 16" in str(caught.value)
-    assert "'dim': 8" in str(caught.value)
+    assert "model.dim 16 (asked: 8)" in str(caught.value)
+    assert "image" not in str(caught.value)  # nothing that is the same
     assert "--overwrite" in str(caught.value)
     assert {path: path.read_bytes() for path in runs.rglob("*.*")} == before
     (summary,) = train(data, runs, objectives=["symile"], config=other, overwrite=True)
@@ -393,6 +393,16 @@ def test_a_damaged_run_is_named(name: str, content: bytes, data: Path, undisturb
     (runs / "clip" / "summary.json").unlink()
     (runs / "clip" / name).write_bytes(content)
     with pytest.raises(TrainingError, match=rf"clip/{name}: unreadable .*--overwrite"):
+        train(data, runs, objectives=["clip"], config=SMALL)
+
+
+def test_a_checkpoint_of_other_towers_is_named(data: Path, undisturbed: Path, tmp_path: Path) -> None:
+    runs = shutil.copytree(undisturbed, tmp_path / "runs")
+    (runs / "clip" / "summary.json").unlink()
+    weights, state = checkpoints.load_last(runs / "clip")
+    weights["towers.text.table"] = weights["towers.text.table"][:-1]
+    checkpoints.save_last(runs / "clip", weights, state)
+    with pytest.raises(TrainingError, match=r"clip/last\.safetensors: .* cannot go on from it \(.*text\.table.*--overwrite"):
         train(data, runs, objectives=["clip"], config=SMALL)
 
 
