@@ -253,6 +253,8 @@ def make_features(
     dataset: Dataset, config: FeatureConfig, progress: Progress, *, workers: int | None = None
 ) -> tuple[Features, dict[str, int]]:
     """The features, and how many images and clips went through their backbones for them; see `load_features`."""
+    if config.audio_tower.pretrained:
+        tower_weights(config.audio_tower)  # sought before the images take their time
     image, image_passes = _encoded(dataset, config.image_tower, config, progress, workers)
     if config.audio_tower.kind == "conv":
         clip, clip_passes = _cached(dataset, config, progress)

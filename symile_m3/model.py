@@ -64,8 +64,9 @@ class ModelConfig:
             raise ValueError("symile_log_scale must be from -20 to 0")
         if not -20 <= self.log_scale_offset <= 20:
             raise ValueError("log_scale_offset must be from -20 to 20")
-        if not 0 <= self.image_dropout < 1 or min(self.image_noise, self.audio_noise) < 0:
-            raise ValueError("dropout must be in [0, 1), noise not negative")
+        noises = (self.image_noise, self.audio_noise)
+        if not 0 <= self.image_dropout < 1 or not all(0 <= noise < math.inf for noise in noises):
+            raise ValueError("dropout must be in [0, 1), noise not negative and finite")
 
     @property
     def text_tower(self) -> TowerSpec:

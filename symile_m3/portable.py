@@ -42,7 +42,7 @@ class Portable:
 
     Attributes:
         objective: its name.
-        image_features: F of the image features, or the height of the pixels for a backbone that is trained.
+        image_features: F of the image features; of no account for a backbone that is trained.
         audio_features: F of the clip features; None where the tower takes log-mels.
         words: of the text table, by row; empty for a pretrained text tower.
         audio_net: the weights of the net fitted to the clips, by name; None for other audio towers.

@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from symile_m3.assembly import fit_heads, new_model, new_tokeniser, pretrained_weights
 from symile_m3.checkpoints import STATE
 from symile_m3.errors import NotBuiltError, TrainingError, UsageError
 from symile_m3.features import Dataset, Features, feature_key, load_features, open_dataset
 from symile_m3.gather import make_portable
+from symile_m3.model import Model
 from symile_m3.objectives import Objective, get_objective
 from symile_m3.processes import Place, is_out_of_memory, open_place
 from symile_m3.progress import NoProgress, Progress
@@ -71,7 +74,8 @@ def train(
 
     def prepare() -> tuple[str, Callable[[Objective, Path], Run]]:
         nonlocal features
-        place.by_first(lambda: (load_features(dataset, config.features, progress), None)[1])
+        if place.world > 1:  # the others find what the first has made
+            place.by_first(lambda: (load_features(dataset, config.features, progress), None)[1])
         loaded = features = load_features(dataset, config.features, progress)
 
         def make(objective: Objective, directory: Path) -> Run:
@@ -163,6 +167,7 @@ def carry_out(
                 directory = runs / objective.name
                 with _limits_named(objective.name, config, options, place, dim=dim, in_parts=in_parts):
                     run = make(objective, directory)
+                    _check_norms(run.model, options, place)
                     step = run.restore()
                     if place.first:
                         run.id = note_session(directory, data, key, place, options, step)
@@ -183,6 +188,23 @@ def check_shares(config: TrainConfig, options: RunOptions, place: Place) -> None
         raise UsageError(
             "audio=conv:scratch normalises over the batch: train it in one process, and without --micro-batch"
         )
+
+
+def _check_norms(model: Model, options: RunOptions, place: Place) -> None:
+    """Make sure that no part of a batch is normalised apart from the rest.
+
+    Raises:
+        UsageError: it would be.
+    """
+    if place.world == 1 and not options.micro_batch:
+        return
+    model.train()  # what is frozen stays in evaluation mode, and normalises by what it has learned
+    for modality, tower in model.towers.items():
+        if any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) and part.training for part in tower.modules()):
+            raise UsageError(
+                f"{modality}: a tower that is trained and normalises over the batch: train it in one process, and "
+                "without --micro-batch"
+            )
 
 
 @contextlib.contextmanager
@@ -206,7 +228,8 @@ def _limits_named(
         lower = (
             f"give --micro-batch {rows // 2}, which computes the same loss in parts, and run the command again"
             if rows > 1 and in_parts
-            else f"lower --batch-size (now {config.batch_size}) or --set dim (now {dim}), and train again with --overwrite"
+            else f"lower --batch-size (now {config.batch_size}) or --set dim (now {dim}), "
+            "and train again with --overwrite"
         )
         raise TrainingError(f"{name}: out of memory with {rows} samples at a time and D {dim}; {lower}") from error
 

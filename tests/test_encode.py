@@ -17,12 +17,12 @@ import torch
 from symile_m3 import encode as encoding
 from symile_m3.ceilings import Ceilings
 from symile_m3.encode import Job
-from symile_m3.errors import TrainingError
+from symile_m3.errors import TrainingError, UsageError
 from symile_m3.evaluate import evaluate
 from symile_m3.features import Dataset, FeatureConfig, feature_folders, feature_key, make_features, open_dataset
 from symile_m3.model import ModelConfig
 from symile_m3.progress import NoProgress
-from symile_m3.recipe import TrainConfig
+from symile_m3.recipe import RunOptions, TrainConfig
 from symile_m3.shards import decode_audio, decode_image
 from symile_m3.towers.clip import ClipImages, ClipVision
 from symile_m3.towers.whisper import WhisperClips
@@ -248,6 +248,34 @@ def test_training_and_evaluation_take_pretrained_towers(
     if mode == "frozen":
         assert moved == set()
         assert not any(name.startswith(("image.backbone", "audio.backbone")) for name in state)
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CLIP with an image encoder that normalises over the batch."""
+    vision = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8}
+    return tiny_models.save_clip(tmp_path_factory.mktemp("models") / "resnet", vision=vision)
+
+
+def test_a_backbone_that_normalises_over_the_batch_is_not_trained_on_parts_of_it(
+    resnet: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    features = FeatureConfig(image=f"clip:{resnet}:train", image_views=1, audio_steps=5)
+    config = TrainConfig(features=features, model=ModelConfig(dim=16), steps=1, batch_size=16, net_lr=1e-3)
+    with pytest.raises(UsageError, match=r"normalises over the batch: train it in one process, and without --micro"):
+        train(dataset.layout.root, tmp_path, objectives=["symile"], config=config, options=RunOptions(micro_batch=4))
+    (summary,) = train(dataset.layout.root, tmp_path, objectives=["symile"], config=config)
+    assert summary.steps == 1
+    frozen = replace(config, features=replace(features, image=f"clip:{resnet}"))
+    train(dataset.layout.root, tmp_path / "f", objectives=["symile"], config=frozen, options=RunOptions(micro_batch=4))
+
+
+def test_weights_that_are_not_there_are_missed_before_any_image_is_encoded(
+    dataset: Dataset, config: FeatureConfig
+) -> None:
+    with pytest.raises(UsageError, match="there is no folder /no/such/folder"):
+        make_features(dataset, replace(config, audio="whisper:/no/such/folder"), NoProgress(), workers=1)
+    assert not dataset.layout.features.exists()
 
 
 def test_runs_of_other_towers_are_refused(dataset: Dataset, models: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from symile_m3.towers.whisper import WhisperClips
         ("image", "clip:ViT-L-14@open", r"ViT-L-14 has no pretrained tag open, nor is it a file; near: .*openai"),
         ("image", "clip:ViT-L/14@laion", r"ViT-L-14 has no pretrained tag laion, .*; near: .*laion"),
         ("image", "clip:ViT-L-14", r"give a tag, as in clip:ViT-L-14@openai; known: openai"),
+        ("image", "clip:/no/such/folder", r"^image=clip:/no/such/folder: there is no folder /no/such/folder; a file"),
         ("text", "clip:magic@openai", r"^text=clip:magic@openai: open_clip knows no model magic"),
         ("audio", "whisper:no such folder", r"^audio=whisper:no such folder: there is no folder no such folder; give"),
         ("text", "xlmr:/no/such/folder", r"there is no folder /no/such/folder"),

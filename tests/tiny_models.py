@@ -18,17 +18,18 @@ CLIP_CONFIG = {
 PIXELS = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25], "interpolation": "bicubic", "resize_mode": "shortest"}
 
 
-def save_clip(folder: Path, *, seed: int = 0) -> Path:
-    """A folder as open_clip pushes it to the Hub."""
+def save_clip(folder: Path, *, seed: int = 0, vision: dict[str, object] | None = None) -> Path:
+    """A folder as open_clip pushes it to the Hub; `vision` takes the place of the image encoder's configuration."""
     folder.mkdir(parents=True)
     torch.manual_seed(seed)
-    model = open_clip.model.CLIP(**CLIP_CONFIG)
+    config = {**CLIP_CONFIG, **({"vision_cfg": vision} if vision else {})}
+    model = open_clip.model.CLIP(**config)
     with torch.no_grad():  # freshly made ones differ too little between inputs
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.normal_(0, 0.2)
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": CLIP_CONFIG, "preprocess_cfg": PIXELS}))
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": PIXELS}))
     return folder
 
 

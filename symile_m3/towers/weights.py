@@ -161,6 +161,10 @@ def _clip_weights(spec: TowerSpec) -> Weights:
             return _clip_folder(spec, _folder(spec, model.removeprefix("hf-hub:"), _CLIP_WEIGHTS))
         if Path(model).expanduser().is_dir():
             return _clip_folder(spec, Path(model).expanduser())
+    if not at and model.startswith(("/", ".", "~")):
+        raise UsageError(
+            f"{spec}: there is no folder {model}; a file of weights goes behind its model: clip:MODEL@FILE"
+        )
     model = model.replace("/", "-")
     if model not in open_clip.list_models():
         raise UsageError(f"{spec}: open_clip knows no model {model}{_near(model, open_clip.list_models())}")
