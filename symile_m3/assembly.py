@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from symile_m3.checkpoints import load_weights
+from symile_m3.errors import TrainingError
 from symile_m3.features import Dataset, Features
 from symile_m3.model import Model
 from symile_m3.objectives import Objective
@@ -102,6 +105,20 @@ def model_of(shapes: Shapes, objective: Objective, config: TrainConfig) -> Model
             log_scale=(config.model.symile_log_scale if objective.products else objective.init_log_scale)
             + config.model.log_scale_offset,
         )
+
+
+def load_best(model: Model, path: Path) -> None:
+    """Give a model the weights in a file.
+
+    Raises:
+        TrainingError: it is damaged, or of other towers.
+    """
+    try:
+        model.load_state_dict(load_weights(path))
+    except RuntimeError as error:
+        raise TrainingError(
+            f"{path} is of other towers than {path.parent}/config.json says; train again with --overwrite"
+        ) from error
 
 
 def new_towers(shapes: Shapes, config: TrainConfig) -> dict[str, nn.Module]:

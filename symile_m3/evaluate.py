@@ -9,9 +9,9 @@ from typing import Any
 
 from symile_m3 import evaluation_report as parts
 from symile_m3.accuracies import PATTERNS
-from symile_m3.assembly import new_model, new_tokeniser, pretrained_weights
+from symile_m3.assembly import load_best, new_model, new_tokeniser, pretrained_weights
 from symile_m3.ceilings import measure_ceilings
-from symile_m3.checkpoints import BEST, check_age, load_weights
+from symile_m3.checkpoints import BEST, check_age
 from symile_m3.errors import NotBuiltError, TrainingError, UsageError
 from symile_m3.exact import ExactValues
 from symile_m3.features import Dataset, FeatureConfig, Features, feature_key, load_features, open_dataset
@@ -99,7 +99,7 @@ def evaluate(
     found = _find_runs(directories, dataset)
     feature_config = found[0].config.features
     features = load_features(dataset, feature_config, progress)
-    least = {name: min(run.config.mean_missing_p for run in found if run.name == name) for name in _names(found)}
+    least = {name: _least_missing([run.config for run in found if run.name == name]) for name in _names(found)}
 
     asked = Asked(
         missing=chosen_p,
@@ -119,7 +119,7 @@ def evaluate(
             if questions is None or run.config.model != asked_with:  # the texts are tokenised as the model has them
                 asked_with = run.config.model
                 questions = Questions.of_split(dataset, features, "test", tokeniser, on_bad_sample)
-            first = run.config.mean_missing_p == least[run.name]
+            first = run.config.missing == least[run.name]
             measures = measure(
                 trained.model,
                 trained.objective,
@@ -137,8 +137,8 @@ def evaluate(
     if observe is not None:
         observe(questions, measured)
     main = {
-        name: [run for run in measured if run.name == name and run.config.mean_missing_p == p]
-        for name, p in least.items()
+        name: [run for run in measured if run.name == name and run.config.missing == missing]
+        for name, missing in least.items()
     }
     report: dict[str, Any] = {
         "dataset": _describe(dataset),
@@ -168,6 +168,11 @@ def evaluate(
 
 def _names(found: Sequence[_Found]) -> list[str]:
     return [name for name in OBJECTIVES if any(run.name == name for run in found)]
+
+
+def _least_missing(configs: Sequence[TrainConfig]) -> dict[str, float]:
+    """What was missing in training where that was least: the runs to report, and not to mix with others."""
+    return min((config.missing for config in configs), key=lambda missing: (sum(missing.values()), *missing.values()))
 
 
 def _find_runs(directories: Sequence[Path], dataset: Dataset) -> list[_Found]:
@@ -231,13 +236,7 @@ def _load_config(directory: Path, dataset: Dataset) -> TrainConfig:
 def _load_run(directory: Path, name: str, config: TrainConfig, dataset: Dataset, features: Features) -> _Trained:
     objective = get_objective(name, config.negatives)
     model = new_model(dataset, features, objective, config)
-    weights = load_weights(directory / BEST)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise TrainingError(
-            f"{directory / BEST} is of other towers than {directory}/config.json says; train again with --overwrite"
-        ) from error
+    load_best(model, directory / BEST)
     return _Trained(objective=objective, config=config, model=model.eval())
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from symile_m3.assembly import Shapes, new_model, new_tokeniser
+from symile_m3.assembly import Shapes, load_best, new_model, new_tokeniser
 from symile_m3.card import source_counts
-from symile_m3.checkpoints import BEST, load_weights
-from symile_m3.errors import TrainingError
+from symile_m3.checkpoints import BEST
 from symile_m3.exact import ExactValues
 from symile_m3.features import Dataset, Features, fitted_audio_net, load_features
 from symile_m3.model import MODALITIES, Model
@@ -47,12 +46,7 @@ def make_portable(
     if features is None:
         features = load_features(dataset, config.features, progress)
     model = new_model(dataset, features, objective, config)
-    try:
-        model.load_state_dict(load_weights(directory / BEST))
-    except RuntimeError as error:
-        raise TrainingError(
-            f"{directory / BEST} is of other towers than {directory}/config.json says; train again with --overwrite"
-        ) from error
+    load_best(model, directory / BEST)
     learned = {name for name, p in config.missing.items() if p}
     shapes = Shapes.of(dataset, features)
     standins = _standins(model, dataset, features, config, learned, on_bad_sample)

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from symile_m3.accumulation import moved
-from symile_m3.assembly import Shapes, model_of, pretrained_weights, tokeniser_of
-from symile_m3.checkpoints import load_weights
+from symile_m3.assembly import Shapes, load_best, model_of, pretrained_weights, tokeniser_of
 from symile_m3.encode import open_encoder
 from symile_m3.errors import TrainingError, UsageError
 from symile_m3.features import log_mels, net_features
@@ -317,8 +316,5 @@ def open_model(directory: Path, config: TrainConfig, weights: Mapping[str, str],
     )
     model = model_of(shapes, objective, config)
     path = weights_file(directory)
-    try:
-        model.load_state_dict(load_weights(path))
-    except RuntimeError as error:
-        raise TrainingError(f"{path} is of other towers than {directory / 'config.json'} says; train again") from error
+    load_best(model, path)
     return TrainedModel(directory, config, portable, model.to(usual_device()))

@@ -130,13 +130,17 @@ def measure(
         else {}
     )
     mean = MEAN if objective.multilinear else APPROXIMATE
-    fill = LEARNED if needed <= set(learned) else mean if not needed & set(learned) else f"{LEARNED} or {mean}"
+
+    def fill(modalities: Collection[str]) -> str:
+        found = {LEARNED if name in learned else mean for name in modalities}
+        return found.pop() if len(found) == 1 else f"{LEARNED} or {mean}"
+
     return Measures(
         ranks_Q=complete_Q,
         missing=missing,
         directions=directions,
-        fill=fill if asked.missing else "",
-        single_fill=(objective.alone if in_pairs else fill) if asked.directions else "",
+        fill=fill(QUERY) if asked.missing else "",
+        single_fill=(objective.alone if in_pairs else fill(RETRIEVED)) if asked.directions else "",
         gap=modality_gap(model.scores(objective, "image", QUERY), questions, encoded) if asked.gap else None,
         bound=_bound(model, objective, encoded, asked),
         retrieved_Q=(

@@ -453,6 +453,19 @@ def test_runs_that_do_not_go_together_are_refused(
         evaluate(data, runs, missing_p=[0.5, 0.5])
 
 
+def test_runs_that_missed_other_things_are_not_taken_together(data: Path, tmp_path: Path, readings: None) -> None:
+    """As often on the whole, but not the same; and what was never missing has a mean representation only."""
+    for modality in ("image", "text"):
+        train(data, tmp_path / modality, objectives=["symile"], config=replace(SMALL, missing_p={modality: 0.3}))
+    report = evaluate(data, [tmp_path / "text", tmp_path / "image"], missing_p=0.5, directions=True, bootstrap=10)
+    (run,) = report["results"]["symile"]["runs"]
+    assert Path(run["directory"]).parent.name == "text"  # of those with the same mean, always the same
+    assert report["missing"]["symile"]["fill"] == "what was learned for it or mean training representation"
+    alone = evaluate(data, tmp_path / "image", missing_p=0.5, directions=True, bootstrap=10)
+    assert alone["missing"]["symile"]["fill"] == "mean training representation"
+    assert alone["directions"]["fill"]["symile"] == "what was learned for it or mean training representation"
+
+
 # ---- what cannot be evaluated
 
 
