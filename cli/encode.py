@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from symile_m3.cli.build import DATA
-from symile_m3.cli.options import DatasetOption, JsonOption, WorkersOption, shown_root
+from symile_m3.cli.options import BadSampleOption, DatasetOption, JsonOption, WorkersOption, shown_root
 from symile_m3.cli.train import preset_config
 
 
@@ -22,6 +22,7 @@ def encode(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A tower or another setting; may be repeated."),
     ] = None,
+    on_bad_sample: BadSampleOption = "stop",
     workers: WorkersOption = None,
     json_to: JsonOption = None,
 ) -> None:
@@ -39,7 +40,7 @@ def encode(
     config = preset_config(preset).with_settings(settings or []).features
     progress = open_progress()
     began = time.perf_counter()
-    dataset = open_dataset(data, progress=progress)
+    dataset = open_dataset(data, on_bad_sample, progress)
     features, passes = make_features(dataset, config, progress, workers=workers)
     seconds = time.perf_counter() - began
     media = {"images": len(features.image_NVF), "clips": len(features.clip_NF)}
@@ -60,6 +61,7 @@ def encode(
             for kind in media
         },
     }
+    sets = [word for setting in settings or [] for word in ("--set", setting)]
     rows = [
         (kind, f"{media[kind]:,}, {passes[kind]:,} encoded now, {size(kept[kind])} in {folders[kind]}")
         for kind in media
@@ -67,8 +69,7 @@ def encode(
     show(
         [
             facts(f"Features in {duration(seconds)}", rows),
-            f"Next: {command('train', data=(data, DATA), preset=(preset, 'default'))}"
-            + "".join(f" --set {setting}" for setting in settings or []),
+            f"Next: {command('train', *sets, data=(shown_root(data), str(DATA)), preset=(preset, 'default'))}",
         ],
         figures,
         json_to,

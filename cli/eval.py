@@ -10,7 +10,7 @@ import typer
 
 from symile_m3.cli.build import DATA
 from symile_m3.cli.declared import evaluate_declaration, evaluates_declared
-from symile_m3.cli.options import DatasetOption, JsonOption, SeedOption, output_path, probability
+from symile_m3.cli.options import BadSampleOption, DatasetOption, JsonOption, SeedOption, output_path, probability
 from symile_m3.cli.train import RUNS
 
 
@@ -129,6 +129,7 @@ def evaluate(
             rich_help_panel="Output",
         ),
     ] = None,
+    on_bad_sample: BadSampleOption = "stop",
     seed: SeedOption = 0,
     json_to: JsonOption = None,
 ) -> None:
@@ -177,6 +178,7 @@ def evaluate(
         by_class=by_class,
         gap=gap,
         bound=bound,
+        on_bad_sample=on_bad_sample,
     )
     parts = [*evaluation_tables(report), *more_tables(report)]
     if "missing_curve" in report or "trained_missing_curve" in report:

@@ -103,6 +103,27 @@ OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Remove what is there first.", rich_help_panel="Output")
 ]
 
+
+def bad_sample_action(text: str) -> str:
+    """What a damaged sample does: `stop` or `skip`."""
+    from symile_m3.errors import UsageError
+
+    if text not in ("stop", "skip"):
+        raise UsageError(f"--on-bad-sample {text}: give stop or skip")
+    return text
+
+
+BadSampleOption = Annotated[
+    str,
+    typer.Option(
+        "--on-bad-sample",
+        metavar="stop|skip",
+        parser=bad_sample_action,
+        help="What a damaged sample does: stop the command, or be left out and counted.",
+        rich_help_panel="Data",
+    ),
+]
+
 CorrectionsOption = Annotated[
     Path | None,
     typer.Option(

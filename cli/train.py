@@ -12,7 +12,7 @@ import typer
 
 from symile_m3.cli.build import DATA
 from symile_m3.cli.declared import CLINICAL, declaration_of, train_declaration, with_changes
-from symile_m3.cli.options import DatasetOption, JsonOption, OverwriteOption, RunsOption
+from symile_m3.cli.options import BadSampleOption, DatasetOption, JsonOption, OverwriteOption, RunsOption, shown_root
 
 if TYPE_CHECKING:
     from symile_m3.recipe import LoopConfig, RunOptions, TrainConfig
@@ -98,15 +98,7 @@ def train(
             rich_help_panel=_DATA,
         ),
     ] = False,
-    on_bad_sample: Annotated[
-        str,
-        typer.Option(
-            "--on-bad-sample",
-            metavar="stop|skip",
-            help="What a damaged sample does: stop the run, or be left out and counted.",
-            rich_help_panel=_DATA,
-        ),
-    ] = "stop",
+    on_bad_sample: BadSampleOption = "stop",
     micro_batch: Annotated[
         int | None,
         typer.Option(
@@ -160,8 +152,6 @@ def train(
 
     if steps is not None and epochs is not None:
         raise UsageError("--steps and --epochs: give one of them")
-    if on_bad_sample not in ("stop", "skip"):
-        raise UsageError(f"--on-bad-sample {on_bad_sample}: give stop or skip")
     if resume and overwrite:
         raise UsageError("--resume and --overwrite: give one of them")
     given = {"steps": steps, "batch_size": batch_size, "seed": seed, "precision": precision}
@@ -215,8 +205,11 @@ def train(
     if int(os.environ.get("RANK", "0")):
         return  # one process of torchrun shows what all have done
     show(
-        [run_table(results), f"Next: {command('eval', data=(DATA if declared else data, DATA), runs=(runs, RUNS))}"],
-        {"data": str(modalities or data), "runs": str(runs), "config": asdict(config), "results": results},
+        [
+            run_table(results),
+            f"Next: {command('eval', data=(str(DATA) if declared else shown_root(data), str(DATA)), runs=(runs, RUNS))}",
+        ],
+        {"data": shown_root(modalities or data), "runs": str(runs), "config": asdict(config), "results": results},
         json_to,
     )
 

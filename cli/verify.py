@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from symile_m3.cli.build import DATA
-from symile_m3.cli.options import DatasetOption, JsonOption
+from symile_m3.cli.options import DatasetOption, JsonOption, shown_root
 
 
 def verify(
@@ -34,7 +34,7 @@ def verify(
 
     audit = verify_dataset(data, probes=probes, progress=open_progress())
     figures = {
-        "data": str(data),
+        "data": shown_root(data),
         "ok": audit.ok,
         "problems": list(audit.problems),
         "checks": dict(audit.checks),

@@ -42,6 +42,8 @@ from script import SCRIPT, TINY, environment, error_of, symile_m3
         (("train", "--steps", "5", "--epochs", "5"), ("--steps", "--epochs")),
         (("train", "--batch-size", "1"), ("--batch-size",)),
         (("train", "--on-bad-sample", "cry"), ("--on-bad-sample cry", "stop or skip")),
+        (("eval", "--on-bad-sample", "cry"), ("--on-bad-sample cry", "stop or skip")),
+        (("encode", "--on-bad-sample", "cry"), ("--on-bad-sample cry", "stop or skip")),
         (("lexicon", "--category", "nothing"), ("--category nothing", "known:")),
         (("lexicon", "--langs", "tlh,en"), ("'tlh'",)),
     ],
