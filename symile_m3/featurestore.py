@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -26,7 +25,7 @@ from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
 from symile_m3.errors import TrainingError
-from symile_m3.shards import write_bytes, write_text
+from symile_m3.shards import replacing, sweep, write_bytes, write_text
 
 Arrays = dict[str, NDArray[Any]]
 MAIN = "features"  # the array whose rows are the media; others stand beside it
@@ -120,6 +119,19 @@ class FeatureStore:
         Raises:
             TrainingError: a part is gone.
         """
+        try:
+            self._put_together()
+        except TrainingError:
+            if self.open() is None:  # otherwise another process has put them together meanwhile
+                raise
+        shutil.rmtree(self.directory / f"{self.kind}-parts", ignore_errors=True)
+        sweep(self.directory)
+        arrays = self.open()
+        if arrays is None:
+            raise TrainingError(f"{self.directory}: the features just written cannot be read again")
+        return arrays
+
+    def _put_together(self) -> None:
         parts = self.parts()
         first = self._whole(parts[0])
         timed = len(first) > 1  # lengths stand beside what differs in length
@@ -130,11 +142,6 @@ class FeatureStore:
             sums[name] = self._join(name, (*shape[:-1], longest) if name == MAIN else shape, example.dtype)
         record = {"facts": dict(self.facts), "crc32": sums}
         write_text(self._facts_path, json.dumps(record, indent=2) + "\n")
-        shutil.rmtree(self.directory / f"{self.kind}-parts", ignore_errors=True)
-        arrays = self.open()
-        if arrays is None:
-            raise TrainingError(f"{self.directory}: the features just written cannot be read again")
-        return arrays
 
     def _whole(self, part: range) -> Arrays:
         arrays = self._read(part)
@@ -143,19 +150,22 @@ class FeatureStore:
         return arrays
 
     def _join(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
-        path = self._array(name)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        joined = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
-        for part in self.parts():
-            rows = self._whole(part)[name]
-            if rows.ndim > 1:
-                rest = [(0, 0)] * (rows.ndim - 1) + [(0, shape[-1] - rows.shape[-1])]
-                rows = np.pad(rows, rest, mode="edge")
-            joined[part.start : part.stop] = rows
-        joined.flush()
-        del joined
-        temporary.replace(path)
-        return _checksum(path)
+        header = io.BytesIO()
+        described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(header, described)
+        crc = crc32(header.getvalue())
+        # Written, not mapped: a disk that is full refuses a write, and ends a process that maps the file.
+        with replacing(self._array(name)) as file:
+            file.write(header.getvalue())
+            for part in self.parts():
+                rows = self._whole(part)[name].astype(dtype, copy=False)
+                if rows.ndim > 1:
+                    rest = [(0, 0)] * (rows.ndim - 1) + [(0, shape[-1] - rows.shape[-1])]
+                    rows = np.pad(rows, rest, mode="edge")
+                data = rows.tobytes()
+                crc = crc32(data, crc)
+                file.write(data)
+        return crc
 
 
 def _checksum(path: Path) -> int:

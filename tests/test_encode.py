@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +21,7 @@ from symile_m3.encode import Job
 from symile_m3.errors import TrainingError, UsageError
 from symile_m3.evaluate import evaluate
 from symile_m3.features import Dataset, FeatureConfig, feature_folders, feature_key, make_features, open_dataset
+from symile_m3.featurestore import FeatureStore
 from symile_m3.model import ModelConfig
 from symile_m3.progress import NoProgress
 from symile_m3.recipe import RunOptions, TrainConfig
@@ -149,6 +151,22 @@ def test_an_interrupted_run_goes_on(
     assert passes["images"] == len(dataset.images.row_of) - 16  # two parts of eight were done
     assert torch.equal(again.image_NVF, whole.image_NVF)
     assert sorted(path.name for path in folder.iterdir()) == ["images.json", "images.npy"]
+
+
+def test_another_process_may_have_put_the_parts_together(dataset: Dataset, config: FeatureConfig) -> None:
+    features, _ = make_features(dataset, config, NoProgress(), workers=1)
+    folder = feature_folders(dataset, config)["images"]
+    rows = len(features.image_NVF)
+    facts = json.loads((folder / "images.json").read_text())["facts"]
+    store = FeatureStore(directory=folder, kind="images", rows=rows, facts=facts, part_rows=8)
+    left = folder / "images.npy.tmp-nowhere-1-00000000"  # by a process of another machine, long ago
+    left.touch()
+    os.utime(left, (0, 0))
+    assert np.array_equal(store.finish()["features"], features.image_NVF.numpy())
+    assert not left.exists()
+    (folder / "images.npy").unlink()
+    with pytest.raises(TrainingError, match=r"000000\.npz: gone or damaged; run the same command again"):
+        store.finish()
 
 
 def test_features_are_mapped_and_writing_to_them_changes_no_file(dataset: Dataset, config: FeatureConfig) -> None:
