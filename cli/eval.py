@@ -160,6 +160,7 @@ def evaluate(
             missing_p=missing_p[0] if missing_p else 0.0,
             bootstrap=bootstrap,
             seed=seed,
+            on_bad_sample=on_bad_sample,
         )
         show(tables, figures, json_to)
         return

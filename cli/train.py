@@ -204,11 +204,9 @@ def train(
     results = runs_json(summaries)
     if int(os.environ.get("RANK", "0")):
         return  # one process of torchrun shows what all have done
+    where = str(DATA) if declared else shown_root(data)
     show(
-        [
-            run_table(results),
-            f"Next: {command('eval', data=(str(DATA) if declared else shown_root(data), str(DATA)), runs=(runs, RUNS))}",
-        ],
+        [run_table(results), f"Next: {command('eval', data=(where, str(DATA)), runs=(runs, RUNS))}"],
         {"data": shown_root(modalities or data), "runs": str(runs), "config": asdict(config), "results": results},
         json_to,
     )
