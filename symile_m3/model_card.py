@@ -207,7 +207,7 @@ def _limits(facts: CardFacts) -> str:
     kinds = {str(row["source"]).partition(":")[0] for row in facts.dataset["sources"]}
     limits = [
         "It knows the classes and languages above and no others; a word outside its vocabulary is refused."
-        if facts.config.model.text == "ngram"
+        if facts.config.model.text == "ngram" and not facts.config.model.text_ngrams
         else "It was trained on the classes and languages above and no others.",
         "A score ranks candidates for a query. Those of different queries are not on one scale; none is a probability.",
         "It recognises languages, not what is said: speech never names a class in training.",

@@ -60,7 +60,7 @@ def open_logs(names: Sequence[str], directory: Path, *, run_id: str, config: Map
         elif name == "tensorboard":
             opened.append(TensorBoard(directory / "tensorboard", step))
         else:
-            opened.append(WeightsAndBiases(directory, run_id, config, step))
+            opened.append(WeightsAndBiases(directory, run_id, config))
     return opened
 
 
@@ -102,7 +102,7 @@ class TensorBoard:
 class WeightsAndBiases:
     """A run on Weights & Biases; `WANDB_MODE=offline` keeps it in the run's directory."""
 
-    def __init__(self, directory: Path, run_id: str, config: Mapping[str, Any], step: int) -> None:
+    def __init__(self, directory: Path, run_id: str, config: Mapping[str, Any]) -> None:
         import wandb
 
         self._run: Any = wandb.init(

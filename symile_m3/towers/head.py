@@ -13,7 +13,9 @@ class Head(nn.Module):
     """Standardised features, Gaussian noise while training, then layers that end in LayerNorm.
 
     A head that is to learn what stands for a missing medium takes the mean features of the training set in its place,
-    and a learned embedding of "observed" or "missing" joined to the features (Saporta et al. 2024, section 5.2).
+    and a learned embedding of "observed" or "missing" joined to the features (Saporta et al. 2024, section 5.2). Behind
+    a backbone that is part of the model there is no such mean, as its features move: zeros take its place, and what
+    is learned is all in the embedding.
 
     Args:
         features: F.
