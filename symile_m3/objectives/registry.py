@@ -89,6 +89,7 @@ class Objective:
             score is a critic of all modalities at once.
         alone: what stands for the missing part of a query of fewer modalities, where the score does without; empty
             where it does not.
+        modalities: how many it is for; None for any number.
         takes_negatives: whether the recipe's negatives are for it.
         wants_labels: whether its loss takes labels of each modality.
     """
@@ -104,6 +105,7 @@ class Objective:
     role_scores: RoleScores | None = None
     multilinear: bool = False
     alone: str = ""
+    modalities: int | None = None
     takes_negatives: bool = False
     wants_labels: bool = False
 
@@ -180,7 +182,7 @@ _WITHOUT_NEGATIVES = {
     for objective in (
         Objective(name="clip", loss=_taking(clip_loss), scores=clip_scores, alone=_COSINE, **_COSINES),
         Objective(name="gram", loss=_taking(gram_loss), scores=gram_scores, alone=_VOLUME, **_COSINES),
-        Objective(name="triangle", loss=_taking(triangle_loss), scores=triangle_scores, **_COSINES),
+        Objective(name="triangle", loss=_taking(triangle_loss), scores=triangle_scores, modalities=3, **_COSINES),
         Objective(
             name="gated",
             loss=_taking(gated_loss, "head"),

@@ -15,7 +15,7 @@ from symile_m3.synthetic.process import XorProcess
 
 
 class Encoders(nn.Module):
-    """An affine map for each vector, bits as -1 and 1, and the learned scale of the logits.
+    """An affine map for each vector, bits as -1 and 1, and the learned scale of the logits; what else is learned.
 
     Representations are divided by the root of their mean square, so that each dimension is of the order of 1 and so
     is the product of any number of them. Up to a constant factor, which the learned scale takes, they are the
@@ -24,8 +24,11 @@ class Encoders(nn.Module):
     Args:
         process: M and d.
         dim: D.
-        objective: decides where the learned scale starts and ends.
-        generator: of what the parameters start from; the same for every objective.
+        objective: decides where the learned scale starts and ends, and what else is learned.
+        generator: of what the parameters start from; the same for every objective, but for what else is learned.
+
+    Attributes:
+        head: what the objective learns beside representations and scale; see `symile_m3.objectives.heads`.
     """
 
     def __init__(self, process: XorProcess, dim: int, objective: Objective, generator: torch.Generator) -> None:
@@ -37,6 +40,11 @@ class Encoders(nn.Module):
         self.missing_M1D = nn.Parameter(torch.randn(m, 1, dim, generator=generator))
         self.log_scale = nn.Parameter(torch.tensor(objective.init_log_scale))
         self.max_log_scale = objective.max_log_scale
+        self.head = nn.ParameterDict()
+        if objective.head is not None:
+            with torch.random.fork_rng(devices=[]):  # a head is drawn from the global generator
+                torch.manual_seed(generator.initial_seed())
+                self.head = objective.head(m, dim)
 
     def forward(self, bits_MBd: Tensor, observed_MB: Tensor | None = None) -> list[Tensor]:
         """One (B, D) a vector; where it is not observed, that of the learned embedding."""

@@ -90,14 +90,27 @@ def run_experiment(process: XorProcess, config: ExperimentConfig) -> ExperimentR
     """Train and test once; the same arguments give the same result, on one thread.
 
     Raises:
-        UsageError: the process has no such vector, or too many candidates.
+        UsageError: the two do not go together; see `check_experiment`.
         TrainingError: the loss is not finite any more.
     """
-    process.index(config.predicted)
-    process.candidates()
+    check_experiment(process, config)
     with _one_thread():
         encoders, loss_nats = train(process, config)
         return test(encoders, process, config, loss_nats)
+
+
+def check_experiment(process: XorProcess, config: ExperimentConfig) -> None:
+    """Nothing, if the run can be done on the process.
+
+    Raises:
+        UsageError: the process has no such vector, too many candidates, or a number of vectors that the objective is
+            not for.
+    """
+    process.index(config.predicted)
+    process.candidates()
+    wanted = get_objective(config.objective).modalities
+    if wanted not in (None, process.modalities):
+        raise UsageError(f"--objective {config.objective}: for {wanted} vectors a sample, not {process.modalities}")
 
 
 def train(process: XorProcess, config: ExperimentConfig) -> tuple[Encoders, float]:
@@ -105,7 +118,9 @@ def train(process: XorProcess, config: ExperimentConfig) -> tuple[Encoders, floa
     objective = get_objective(config.objective)
     random = torch.Generator().manual_seed(philox_key("xor-training", config.seed) % 2**63)
     encoders = Encoders(process, config.dim, objective, random)
-    bits_MNd = torch.from_numpy(process.samples(config.train, config.seed, "train"))
+    vectors_MNd = process.samples(config.train, config.seed, "train")
+    bits_MNd = torch.from_numpy(vectors_MNd)
+    labels_MN = torch.from_numpy(process.numbers(vectors_MNd))  # equal vectors are equally right
     observed_MN = _observed(process, config.train, config.missing_p, config.seed, "train")
     optimiser = torch.optim.AdamW(encoders.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     last: list[float] = []
@@ -118,6 +133,8 @@ def train(process: XorProcess, config: ExperimentConfig) -> tuple[Encoders, floa
             encoders.log_scale.exp(),
             observed=None if present_MB is None else list(present_MB),
             generator=random,
+            head=encoders.head,
+            labels=list(labels_MN[:, rows_B]),
         )
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -166,8 +183,9 @@ def _retrieve(
     target = process.index(config.predicted)
     reps_QD = encoders(bits_MQd, observed_MQ)
     candidates_CD = encoders.encode(target, torch.from_numpy(process.candidates()))
-    queries_QD = [rep_QD for index, rep_QD in enumerate(reps_QD) if index != target]
-    best_Q: NDArray[np.int64] = objective.scores(queries_QD, candidates_CD).argmax(dim=1).numpy()
+    given = [index for index in range(process.modalities) if index != target]
+    scores = objective.scores_with(encoders.head, retrieved=target, given=given)
+    best_Q: NDArray[np.int64] = scores([reps_QD[index] for index in given], candidates_CD).argmax(dim=1).numpy()
     return best_Q
 
 

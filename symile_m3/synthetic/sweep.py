@@ -13,9 +13,10 @@ from symile_m3.errors import UsageError
 from symile_m3.intervals import runs_interval
 from symile_m3.parallel import available_cpus, run_parallel
 from symile_m3.progress import NoProgress, Progress
-from symile_m3.synthetic.experiment import ExperimentConfig, ExperimentResult, run_experiment
+from symile_m3.synthetic.experiment import ExperimentConfig, ExperimentResult, check_experiment, run_experiment
 from symile_m3.synthetic.information import Information, best_accuracy, best_from_one, best_with_missing
 from symile_m3.synthetic.process import PAPER_P, XorProcess
+from symile_m3.wording import listed
 
 _RESAMPLES = 1000
 
@@ -51,9 +52,8 @@ class SweepConfig:
         if not self.p or not self.objectives or self.seeds < 1:
             raise UsageError("at least one p, one objective and one seed are needed")
         for process in self.processes():
-            process.index(self.predicted)
-            process.candidates()
-        self.runs()
+            for run in self.runs():
+                check_experiment(process, run)
 
     def processes(self) -> list[XorProcess]:
         """One for each p."""
@@ -90,7 +90,7 @@ def run_sweep(config: SweepConfig, *, workers: int | None = None, progress: Prog
     start = time.perf_counter()
     tasks = [(process, run) for process in config.processes() for run in config.runs()]
     found: dict[tuple[float, str], dict[int, ExperimentResult]] = {}
-    label = "Training " + " and ".join(config.objectives)
+    label = "Training " + listed(config.objectives)
     with (progress or NoProgress()).task(label, len(tasks), "runs") as task:
         for result in run_parallel(_run, tasks, workers or available_cpus()):
             found.setdefault((result.process.p, result.config.objective), {})[result.config.seed] = result

@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from symile_m3.errors import UsageError
+from symile_m3.objectives import OBJECTIVES, get_objective
 from symile_m3.synthetic import XorProcess
+from symile_m3.synthetic.encoders import Encoders
 from symile_m3.synthetic.experiment import ExperimentConfig, run_experiment
 from symile_m3.synthetic.plot import draw_sweep
 from symile_m3.synthetic.sweep import SweepConfig, run_sweep
@@ -108,6 +111,35 @@ def test_the_plot_is_a_picture(report: dict[str, Any], tmp_path: Path) -> None:
     assert (tmp_path / "xor.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="no curve"):
         draw_sweep(tmp_path / "one.png", {**report, "points": report["points"][:1]})
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_is_trained_and_retrieved_with(objective: str) -> None:
+    process = XorProcess(p=1.0, dim=2)
+    config = ExperimentConfig(objective=objective, steps=40, train=500, test=400, batch=50, missing_p=0.1)
+    result = run_experiment(process, config)
+    assert math.isfinite(result.loss_nats)
+    assert result.hidden_hits_Q is not None
+    if objective in ("symile", "gated", "confu", "sigmoid", "soft"):  # what sees all three vectors
+        assert result.hits_Q.mean() >= 0.6
+    if objective in ("clip", "cliplite"):
+        assert result.hits_Q.mean() == pytest.approx(0.25, abs=0.1)
+    again = run_experiment(process, config)
+    assert (again.loss_nats, again.hits_Q.tolist()) == (result.loss_nats, result.hits_Q.tolist())
+
+
+def test_every_objective_starts_from_the_same_maps() -> None:
+    process, starts = XorProcess(p=1.0), []
+    for name in ("symile", "gated", "confu"):
+        encoders = Encoders(process, 4, get_objective(name), torch.Generator().manual_seed(3))
+        starts.append([encoders.weights_MdD, encoders.biases_M1D, encoders.missing_M1D])
+    for start in starts[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(starts[0], start, strict=True))
+
+
+def test_an_objective_of_three_vectors_is_refused_for_four() -> None:
+    with pytest.raises(UsageError, match="--objective triangle: for 3 vectors a sample, not 4"):
+        SweepConfig(p=(1.0,), dim=1, modalities=4, objectives=("symile", "triangle"))
 
 
 def test_wrong_settings_are_refused_before_any_training() -> None:
