@@ -20,9 +20,10 @@ import torch
 
 from symile_m3.checkpoints import BEST, FILES
 from symile_m3.errors import SymileM3Error
+from symile_m3.portable import BESIDE, MODEL
 from symile_m3.progress import Task
 from symile_m3.recipe import RunOptions, TrainConfig
-from symile_m3.rundir import RunSummary
+from symile_m3.rundir import RunSummary, read_summary
 from symile_m3.train import train
 
 LOCK = ".lock"
@@ -79,15 +80,17 @@ def work(job: Job, threads: int, connection: Connection) -> None:
     try:
         try:
             with _locked(job.directory):
-                progress = _Telling(connection)
-                [summary] = train(
-                    job.data,
-                    job.directory,
-                    objectives=[job.objective],
-                    config=job.config,
-                    options=RunOptions(portable=job.keep_weights),
-                    progress=progress,
-                )
+                if job.finished:  # by the process that had the lock
+                    summary = read_summary(job.run)
+                else:
+                    [summary] = train(
+                        job.data,
+                        job.directory,
+                        objectives=[job.objective],
+                        config=job.config,
+                        options=RunOptions(portable=job.keep_weights),
+                        progress=_Telling(connection),
+                    )
                 tidy(job)
             connection.send(("done", summary))
         except SymileM3Error as error:
@@ -99,10 +102,10 @@ def work(job: Job, threads: int, connection: Connection) -> None:
 
 
 def tidy(job: Job) -> None:
-    """Remove the checkpoints that a finished run has no more use for."""
-    for name in FILES:
-        if not (job.keep_weights and name == BEST):
-            (job.run / name).unlink(missing_ok=True)
+    """Remove the checkpoints that a finished run has no more use for, and what only goes with the best of them."""
+    unused = [name for name in FILES if name != BEST] if job.keep_weights else [*FILES, MODEL, *BESIDE]
+    for name in unused:
+        (job.run / name).unlink(missing_ok=True)
 
 
 def _interrupt(number: int, frame: object) -> None:
