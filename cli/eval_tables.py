@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from symile_m3.cli.tables import PATTERNS, fill_lines, objective_title, plain_table, share, span
+from symile_m3.cli.tables import PATTERNS, beside, fill_lines, listed, objective_title, plain_table, share, span
 
 TITLES = {"image": "image", "audio": "audio clip", "text": "text"}
 
@@ -27,8 +27,8 @@ def more_tables(report: Mapping[str, Any]) -> list[RenderableType]:
         parts += gap_tables(report)
     if "total_correlation" in report:
         parts.append(bound_table(report))
-    if any("by_class" in result for result in report["results"].values()):
-        parts.append(class_table(report))
+    with_classes = [name for name, result in report["results"].items() if "by_class" in result]
+    parts += [class_table(report, names) for names in beside(with_classes, 2)]
     return parts
 
 
@@ -100,7 +100,7 @@ def _direction_notes(report: Mapping[str, Any]) -> list[RenderableType]:
     by_text: dict[str, list[str]] = {}
     for name, how in report["directions"]["fill"].items():
         by_text.setdefault(how, []).append(objective_title(name))
-    lines = [f"In place of the modality left out, {' and '.join(names)}: {how}" for how, names in by_text.items()]
+    lines = [f"In place of the modality left out, {listed(names)}: {how}" for how, names in by_text.items()]
     lines += [
         "exact: how often a random one of the candidates that fit what is given is right, on these samples",
         "ceiling: measured; what classifiers of the same frozen features reach together",
@@ -141,17 +141,18 @@ def bound_table(report: Mapping[str, Any]) -> Table:
             how = f"at least: ln {rows - 1:,} - loss on the test, {highest:.2f} at most"
             table.add_row(Text(objective_title(name), style="bold"), f"{found[name]['nats']:.3f}", how)
         else:
-            table.add_row(Text(objective_title(name), style="bold"), "-", "no bound: its score sees pairs only")
+            table.add_row(
+                Text(objective_title(name), style="bold"), "-", "no bound: its score is not the plain product"
+            )
     exact = found["exact"]
     table.add_section()
     table.add_row("exact", "-" if exact is None else f"{exact:.3f}", Text("ln K + ln L - ln w", style="dim"))
     return table
 
 
-def class_table(report: Mapping[str, Any]) -> Table:
-    """Top-1 by class, the worst of the first objective first."""
+def class_table(report: Mapping[str, Any], names: Sequence[str]) -> Table:
+    """Top-1 of some objectives by class, the worst of the first one first."""
     results = report["results"]
-    names = [name for name in results if "by_class" in results[name]]
     table = plain_table("Top-1 by class")
     table.add_column("class", overflow="fold")
     table.add_column("queries", justify="right", no_wrap=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -11,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from symile_m3.wording import PATTERNS as PATTERNS
+from symile_m3.wording import listed as listed
 from symile_m3.wording import objective_title as objective_title
 from symile_m3.wording import share as share
 from symile_m3.wording import span as span
@@ -37,11 +39,21 @@ def figures(title: str | None, header: Sequence[str], rows: Sequence[Sequence[st
     return table
 
 
+def beside(names: Iterable[str], most: int = 4) -> list[list[str]]:
+    """The objectives of each of several tables, where a table has columns for each of them and must not be too wide."""
+    everything = list(names)
+    step = math.ceil(len(everything) / max(1, math.ceil(len(everything) / most)))
+    return [everything[i : i + step] for i in range(0, len(everything), max(1, step))]
+
+
 def evaluation_tables(report: Mapping[str, Any]) -> list[RenderableType]:
     """The tables of `eval`: accuracies beside bounds, by language, and by what was left of hidden queries."""
-    parts: list[RenderableType] = [accuracy_table(report), language_table(report)]
+    parts: list[RenderableType] = [accuracy_table(report)]
+    parts += [language_table(report, names) for names in beside(report["results"])]
     if "missing" in report:
-        parts += [missing_table(report), *fill_lines(report["missing"])]
+        names = [name for name in report["results"] if name in report["missing"]]
+        parts += [missing_table(report, some) for some in beside(names)]
+        parts += fill_lines(report["missing"])
     return parts
 
 
@@ -58,7 +70,7 @@ def accuracy_table(report: Mapping[str, Any]) -> Table:
     with_mrr = any("mrr" in result for result in results.values())
     for name in ("top-1", "95% interval", "top-5", *(["MRR"] if with_mrr else [])):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    table.add_column("", overflow="fold")
     for name, result in results.items():
         runs = len(result.get("runs", ())) or 1
         table.add_row(
@@ -91,11 +103,11 @@ def accuracy_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
-def language_table(report: Mapping[str, Any]) -> Table:
-    """Top-1 by the language that is spoken."""
+def language_table(report: Mapping[str, Any], names: Sequence[str]) -> Table:
+    """Top-1 of some objectives by the language that is spoken."""
     from symile_m3.languages import language_label
 
-    results = report["results"]
+    results = {name: report["results"][name] for name in names}
     table = plain_table("Top-1 by spoken language")
     table.add_column("", no_wrap=True)
     for name in results:
@@ -108,10 +120,9 @@ def language_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
-def missing_table(report: Mapping[str, Any]) -> Table:
-    """Top-1 by what is left of a query when modalities are hidden from it."""
+def missing_table(report: Mapping[str, Any], names: Sequence[str]) -> Table:
+    """Top-1 of some objectives by what is left of a query when modalities are hidden from it."""
     missing, bounds = report["missing"], report["bounds"]
-    names = [name for name in report["results"] if name in missing]
     exact = {
         "both": 1.0,
         "text_only": bounds.get("text_only"),
@@ -135,7 +146,7 @@ def fill_lines(missing: Mapping[str, Any]) -> list[RenderableType]:
     for name, figures in missing.items():
         if isinstance(figures, Mapping) and "fill" in figures:
             by_text.setdefault(str(figures["fill"]), []).append(objective_title(name))
-    return [Text(f"In place of what is hidden, {' and '.join(names)}: {how}") for how, names in by_text.items()]
+    return [Text(f"In place of what is hidden, {listed(names)}: {how}") for how, names in by_text.items()]
 
 
 def run_table(results: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -141,17 +141,19 @@ def xor(
 
 def xor_tables(report: Mapping[str, Any]) -> list[RenderableType]:
     """The tables of `xor`: accuracies, information, and where vectors were missing what was left."""
-    parts: list[RenderableType] = [_accuracies(report), _information(report)]
+    from symile_m3.cli.tables import beside
+
+    names = list(report["points"][0]["results"])
+    parts: list[RenderableType] = [*(_accuracies(report, some) for some in beside(names, 2)), _information(report)]
     for point in report["points"]:
         if any("hidden" in result for result in point["results"].values()):
-            parts.append(_hidden(report, point))
+            parts += [_hidden(report, point, some) for some in beside(names, 2)]
     return parts
 
 
-def _accuracies(report: Mapping[str, Any]) -> RenderableType:
+def _accuracies(report: Mapping[str, Any], names: Sequence[str]) -> RenderableType:
     from symile_m3.cli.tables import figures, objective_title, share, span
 
-    names = list(report["points"][0]["results"])
     config, process = report["config"], report["process"]
 
     def count(number: int, unit: str) -> str:
@@ -189,10 +191,9 @@ def _information(report: Mapping[str, Any]) -> RenderableType:
     )
 
 
-def _hidden(report: Mapping[str, Any], point: Mapping[str, Any]) -> RenderableType:
+def _hidden(report: Mapping[str, Any], point: Mapping[str, Any], names: Sequence[str]) -> RenderableType:
     from symile_m3.cli.tables import figures, objective_title, share, span
 
-    names = list(point["results"])
     first = point["results"][names[0]]["hidden"]
     rows = [
         [

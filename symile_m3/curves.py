@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from symile_m3.plots import as_png, new_figure
 from symile_m3.shards import write_bytes
 
 
 def draw_curves(path: Path, title: str, metrics: Sequence[Mapping[str, float]]) -> None:
     """Loss, validation retrieval and, where there is one, the bound on total correlation, over the steps."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     panels = [("loss", "training loss (nats)"), ("val_top1", "validation top-1")]
     if metrics and "bound_nats" in metrics[0]:
         panels.append(("bound_nats", "total correlation, at least (nats)"))
-    figure = Figure(figsize=(4.2 * len(panels), 3.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(4.2 * len(panels), 3.2)
     steps = [record["step"] for record in metrics]
     for axis, (name, label) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         axis.plot(steps, [record[name] for record in metrics], marker="o", markersize=3)
@@ -29,6 +25,4 @@ def draw_curves(path: Path, title: str, metrics: Sequence[Mapping[str, float]]) 
         if name == "val_top1":
             axis.set_ylim(0, 1)
     figure.suptitle(title)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, as_png(figure))

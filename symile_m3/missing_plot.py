@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from symile_m3.plots import COLOURS, EXACT, as_png, new_figure
+from symile_m3.plots import COLOURS, EXACT, as_png, draw_legend, new_figure
 from symile_m3.shards import write_bytes
 from symile_m3.wording import objective_title
 
@@ -72,7 +72,7 @@ def _draw(axis: Axes, panel: Panel) -> None:
     axis.set_ylim(0, 1)
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False)
+    draw_legend(axis)
 
 
 def _panels(report: Mapping[str, Any]) -> list[Panel]:

@@ -9,12 +9,37 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {"symile": "#1f6fb4", "clip": "#c8641e"}
-"""Of the objectives."""
+COLOURS = {
+    "symile": "#1f6fb4",
+    "clip": "#b8540f",
+    "gram": "#59880a",
+    "triangle": "#0f745b",
+    "gated": "#7864c8",
+    "confu": "#903d8b",
+    "sigmoid": "#128696",
+    "soft": "#be4a63",
+    "cliplite": "#927306",
+}
+"""Of the objectives, on light ground: hues 40 degrees of Oklch apart, neighbours in it of different lightness."""
+DARK_COLOURS = {
+    "symile": "#74b3ee",
+    "clip": "#f0a063",
+    "gram": "#abd87c",
+    "triangle": "#43cba4",
+    "gated": "#c6befe",
+    "confu": "#df92d8",
+    "sigmoid": "#3fdef6",
+    "soft": "#feaeb9",
+    "cliplite": "#e8c35a",
+}
+"""The same on dark ground."""
 EXACT = "#666666"
 """Of what is known exactly, or measured once for all objectives."""
+
+_WITHIN = 5  # names that leave room for the curves
 
 _CLASSES = {  # colours that plots are drawn in -> the end of the name of a class of the page's style
     "#000000": "ink",
@@ -51,11 +76,28 @@ def new_figure(width_in: float, height_in: float) -> Figure:
     return figure
 
 
+def draw_legend(axis: Axes) -> None:
+    """Names of what is drawn: within the axis, or above it where they are many."""
+    if len(axis.get_legend_handles_labels()[1]) <= _WITHIN:
+        axis.legend(frameon=False)
+    else:
+        axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize="small")
+
+
 def as_png(figure: Figure) -> bytes:
     """The figure on white, 120 dots an inch."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     return buffer.getvalue()
+
+
+def plot_colours() -> str:
+    """The style of the objectives' classes, such as `stroke-symile` and `fill-symile`, for light and dark pages."""
+    light, dark = (
+        "".join(f"--{name}:{colour};" for name, colour in colours.items()) for colours in (COLOURS, DARK_COLOURS)
+    )
+    classes = [f".{key}-{name}{{{key}:var(--{name})}}" for name in COLOURS for key in ("stroke", "fill")]
+    return "\n".join([f":root{{{light}}}", f"@media (prefers-color-scheme: dark){{:root{{{dark}}}}}", *classes, ""])
 
 
 def as_svg(figure: Figure, name: str, label: str) -> str:

@@ -12,6 +12,8 @@ from symile_m3.pages.words import text_in, words_line
 from symile_m3.shown import attributes
 from symile_m3.wording import listed, objective_title
 
+_SAID = 4  # ways to be right and wrong whose shares are told
+
 
 def gallery_section(
     gallery: Gallery, names: Sequence[str], styles: Mapping[str, str], label: str, *, several: bool
@@ -31,6 +33,8 @@ def gallery_section(
     buttons = []
     for right in gallery.outcomes:
         here = sum(query.outcome == right for query in gallery.queries)
+        if not here:  # with many objectives there are more ways than queries to show
+            continue
         marks = " ".join("✓" if name in right else "✗" for name in names)
         buttons.append(
             f'<li><button type="button" aria-pressed="false" class="outcome" data-outcome="{_outcome(right)}">'
@@ -38,9 +42,10 @@ def gallery_section(
             f"<span>{escape(_outcome_title(right, names))}</span>"
             f'<span class="count">{here}<span class="hidden"> here</span></span></button></li>'
         )
-    shares = ", ".join(
-        f"{_outcome_title(right, names)} {100 * count / total:.1f}%" for right, count in gallery.outcomes.items()
-    )
+    commonest = list(gallery.outcomes.items())[:_SAID]
+    shares = ", ".join(f"{_outcome_title(right, names)} {100 * count / total:.1f}%" for right, count in commonest)
+    if len(gallery.outcomes) > _SAID:
+        shares += f", and {len(gallery.outcomes) - _SAID} rarer ways"
     return f"""<div class="browse">
 <aside aria-labelledby="legend-title">
 <h2 id="legend-title">Hits and misses</h2>

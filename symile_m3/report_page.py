@@ -13,7 +13,7 @@ from symile_m3.pages.palette import heat
 from symile_m3.pages.tables import Rows, figure_table, scrolling
 from symile_m3.pages.words import badge, heat_colours, language_colours
 from symile_m3.plan import Plan
-from symile_m3.plots import as_svg
+from symile_m3.plots import as_svg, plot_colours
 from symile_m3.report_cards import gallery_section
 from symile_m3.report_plots import Plot
 from symile_m3.shown import label_language
@@ -64,7 +64,7 @@ def report_page(figures: Mapping[str, Any], plan: Plan, gallery: Gallery, plots:
             ),
             "fingerprint": plan.fingerprint,
         },
-        style=language_colours(len(codes)) + heat_colours(heat(_HEAT)),
+        style=language_colours(len(codes)) + heat_colours(heat(_HEAT)) + plot_colours(),
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from symile_m3.languages import language_name
 from symile_m3.missing_plot import missing_figures
 from symile_m3.plots import COLOURS, EXACT, new_figure
-from symile_m3.wording import objective_title
+from symile_m3.wording import listed, objective_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,6 +22,7 @@ CURVES = {
 }
 _DASHES = ("-", "--", ":", "-.")
 _BAR_IN = 0.2  # inches
+_PANELS = 3  # beside each other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,8 @@ def accuracy_plot(report: Mapping[str, Any]) -> Plot:
     results, bounds = report["results"], report["bounds"]
     codes = list(dict.fromkeys(code for result in results.values() for code in result["by_language"]))
     groups = [None, *codes]
-    height = len(groups) * (_BAR_IN * len(results) + 0.12) + 1.1
+    legend_rows = math.ceil((len(results) + 2) / 2)
+    height = len(groups) * (_BAR_IN * len(results) + 0.12) + 0.7 + 0.2 * legend_rows
     figure = new_figure(4.6, height)
     axis = figure.subplots()
     thick = 0.84 / len(results)
@@ -147,8 +149,13 @@ def confusion_plot(report: Mapping[str, Any]) -> Plot:
     tables = report["confusion"]
     most = max(len(table["languages"]) for table in tables.values())
     side = max(2.2, 0.34 * most)
-    figure = new_figure(side * len(tables) + 1.2, side + 0.6)
-    axes = figure.subplots(1, len(tables), squeeze=False)[0]
+    across = min(len(tables), _PANELS)
+    down = math.ceil(len(tables) / across)
+    figure = new_figure(side * across + 1.2, (side + 0.6) * down)
+    grid = figure.subplots(down, across, squeeze=False)
+    axes = list(grid.flat)[: len(tables)]
+    for unused in list(grid.flat)[len(tables) :]:
+        unused.remove()
     for axis, (name, table) in zip(axes, tables.items(), strict=True):
         shares = list(table["rows"].values())
         mesh = axis.imshow(shares, vmin=0, vmax=1, cmap="Blues", aspect="auto")
@@ -166,7 +173,8 @@ def confusion_plot(report: Mapping[str, Any]) -> Plot:
                     fontsize=6.5,
                     color="#ffffff" if share > 0.55 else "#262626",
                 )
-    axes[0].set_ylabel("spoken language")
+    for row in grid:
+        row[0].set_ylabel("spoken language")
     figure.supxlabel("language of the word that the image shows", fontsize="medium")
     figure.colorbar(mesh, ax=list(axes), label="share of the queries of a row")
     words = "; ".join(
@@ -189,4 +197,4 @@ def _last(run: Mapping[str, Any], key: str) -> float:
 
 
 def _names(report: Mapping[str, Any]) -> str:
-    return " and ".join(objective_title(name) for name in report["results"])
+    return listed([objective_title(name) for name in report["results"]])

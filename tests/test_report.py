@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections import Counter
@@ -15,10 +16,16 @@ from PIL import Image
 
 from symile_m3.errors import NotBuiltError, TrainingError, UsageError
 from symile_m3.evaluate import evaluate
+from symile_m3.gallery import Gallery
+from symile_m3.objectives import OBJECTIVES
 from symile_m3.plan import load_plan
+from symile_m3.plots import COLOURS, DARK_COLOURS, as_png, plot_colours
 from symile_m3.progress import NoProgress
 from symile_m3.report import Report, make_report, page_path
+from symile_m3.report_page import report_page
+from symile_m3.report_plots import all_plots
 from symile_m3.shards import DatasetLayout, DatasetReader, decode_json
+from symile_m3.wording import objective_title
 
 MISSING = (0.0, 0.5)
 
@@ -153,6 +160,52 @@ def test_plots_are_on_the_page_in_words_too_and_beside_it(report: Report, page: 
         with Image.open(path) as image:
             assert min(image.size) > 200
             assert np.ptp(np.asarray(image.convert("L"))) > 200
+
+
+def test_all_objectives_have_colours_that_stand_out_on_light_and_dark() -> None:
+    style = plot_colours()
+    for colours, card in ((COLOURS, "#ffffff"), (DARK_COLOURS, "#1c1e22")):
+        assert list(colours) == list(OBJECTIVES)
+        assert len(set(colours.values())) == len(OBJECTIVES)
+        for name, colour in colours.items():
+            assert contrast(colour, card) >= 4.2
+            assert f"--{name}:{colour};" in style
+            assert f".stroke-{name}{{stroke:var(--{name})}}" in style
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG's ratio of two colours."""
+    lights = []
+    for colour in (one, other):
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        lights.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+    return (max(lights) + 0.05) / (min(lights) + 0.05)
+
+
+def test_a_page_of_all_objectives(report: Report, hostile_runs: tuple[Path, list[Path]]) -> None:
+    figures = json.loads(json.dumps(report.figures))
+    for key in ("results", "confusion", "trained_missing_curve"):
+        figures[key] = dict.fromkeys(OBJECTIVES, figures[key]["symile"])
+    figures["runs"] = [{**figures["runs"][0], "objective": name, "label": name} for name in OBJECTIVES]
+    for record in figures["missing_curve"]:
+        record.update(dict.fromkeys(OBJECTIVES, record["symile"]))
+    plots = all_plots(figures)
+    for plot in plots:
+        assert plot.figure.get_figwidth() <= 14
+        with Image.open(io.BytesIO(as_png(plot.figure))) as image:
+            assert np.ptp(np.asarray(image.convert("L"))) > 200
+    gallery = Gallery(queries=(), outcomes={})
+    html = report_page(figures, load_plan(DatasetLayout(hostile_runs[0]).plan), gallery, plots)
+    for name in OBJECTIVES:
+        assert f'class="fill-{name}' in html
+        assert f"stroke-{name}" in html
+        assert html.count(objective_title(name)) > 5
+
+
+def test_only_ways_that_are_on_the_page_can_be_chosen(report: Report, page: Page) -> None:
+    outcomes = {card.attributes["data-outcome"] for card in page.of_class("card")}
+    assert {button.attributes["data-outcome"] for button in page.of_class("outcome")} == outcomes
 
 
 def test_cards_show_every_answer(report: Report, page: Page) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from symile_m3.comparison.datasets import LANGS, SETTINGS
+from symile_m3.plots import COLOURS, EXACT, as_png, new_figure
 from symile_m3.shards import write_bytes
+from symile_m3.wording import objective_title
 
 _SPAN = 8.0  # from the smallest to the largest value, beyond which an axis is logarithmic
 
@@ -24,23 +25,18 @@ def draw_comparison(path: Path, report: Mapping[str, Any]) -> None:
         ValueError: no run has finished.
         ShardError: the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     points = [point for point in report["points"] if point["results"]]
     if not points:
         raise ValueError("no run has finished, so there is nothing to draw")
     names = [name for name in report["question"]["objectives"] if any(name in point["results"] for point in points)]
     over = report["question"]["over"]
     if over is None:
-        figure = Figure(figsize=(max(5.0, 1.6 + 0.32 * len(names) * len(points)), 3.6), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure(max(5.0, 1.6 + 0.32 * len(names) * len(points)), 3.6)
         _groups(figure.subplots(), points, names)
         axes = figure.axes
     else:
         panels = _panels(points, over["key"])
-        figure = Figure(figsize=(5.0 * len(panels), 3.6), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure(5.0 * len(panels), 3.6)
         axes = list(figure.subplots(1, len(panels), squeeze=False)[0])
         for axis, (title, members) in zip(axes, panels.items(), strict=True):
             _curves(axis, members, names, over["key"])
@@ -52,9 +48,7 @@ def draw_comparison(path: Path, report: Mapping[str, Any]) -> None:
     axes[0].set_ylabel("test top-1")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, as_png(figure))
 
 
 def _groups(axis: Any, points: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
@@ -62,12 +56,12 @@ def _groups(axis: Any, points: Sequence[Mapping[str, Any]], names: Sequence[str]
     width = 0.8 / len(names)
     for j, name in enumerate(names):
         at = [i + (j - (len(names) - 1) / 2) * width for i, point in enumerate(points) if name in point["results"]]
-        _dots(axis, at, [point["results"][name] for point in points if name in point["results"]], name, j, "none")
+        _dots(axis, at, [point["results"][name] for point in points if name in point["results"]], name, "none")
     for i, point in enumerate(points):
         exact = point["bounds"].get("text_only")
         if exact is not None:
             label = "1/w" if i == 0 else None
-            axis.hlines(exact, i - 0.45, i + 0.45, colors="#666666", linestyles="--", label=label)
+            axis.hlines(exact, i - 0.45, i + 0.45, colors=EXACT, linestyles="--", label=label)
     axis.set_xticks(range(len(points)), [_label(point) for point in points])
 
 
@@ -78,12 +72,12 @@ def _curves(axis: Any, points: Sequence[Mapping[str, Any]], names: Sequence[str]
         points = sorted(points, key=lambda point: float(point["value"]))
         numbers.sort()
     xs = numbers or [float(i) for i in range(len(points))]
-    for j, name in enumerate(names):
+    for name in names:
         at = [x for x, point in zip(xs, points, strict=True) if name in point["results"]]
-        _dots(axis, at, [point["results"][name] for point in points if name in point["results"]], name, j, "-")
+        _dots(axis, at, [point["results"][name] for point in points if name in point["results"]], name, "-")
     exact = [(x, point["bounds"].get("text_only")) for x, point in zip(xs, points, strict=True)]
     known = sorted((x, value) for x, value in exact if value is not None)
-    axis.plot([x for x, _ in known], [value for _, value in known], "--", color="#666666", label="1/w")
+    axis.plot([x for x, _ in known], [value for _, value in known], "--", color=EXACT, label="1/w")
     if numbers is None:
         axis.set_xticks(xs, [point["value"] for point in points])
     elif is_wide(numbers):
@@ -93,9 +87,7 @@ def _curves(axis: Any, points: Sequence[Mapping[str, Any]], names: Sequence[str]
     axis.set_xlabel(key)
 
 
-def _dots(
-    axis: Any, at: Sequence[float], results: Sequence[Mapping[str, Any]], name: str, number: int, line: str
-) -> None:
+def _dots(axis: Any, at: Sequence[float], results: Sequence[Mapping[str, Any]], name: str, line: str) -> None:
     shares = [result["top1"] for result in results]
     below = [max(0.0, result["top1"] - result["ci95"][0]) for result in results]
     above = [max(0.0, result["ci95"][1] - result["top1"]) for result in results]
@@ -107,8 +99,8 @@ def _dots(
         markersize=4,
         capsize=2,
         linestyle=line,
-        color=f"C{number}",
-        label=name,
+        color=COLOURS.get(name),
+        label=objective_title(name),
     )
 
 

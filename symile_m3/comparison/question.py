@@ -175,7 +175,7 @@ def takes_negatives(objective: str) -> bool:
     Raises:
         UsageError: there is no such objective.
     """
-    return bool(getattr(get_objective(objective), "takes_negatives", objective == "symile"))
+    return get_objective(objective).takes_negatives
 
 
 def recipe_key(recipe: TrainConfig) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from symile_m3.plots import COLOURS, EXACT, as_png, draw_legend, new_figure
 from symile_m3.shards import write_bytes
 from symile_m3.synthetic.information import FORMULAS
+from symile_m3.wording import objective_title
 
-_COLOURS = {"symile": "#1f6fb4", "clip": "#c8641e"}
-_NAMES = {"symile": "Symile", "clip": "CLIP"}
 _STYLES = ("-", "-", "-", (0, (2, 3)), ":")  # I(a;b|c) and I(b;c|a) lie upon each other
 
 
@@ -26,15 +25,11 @@ def draw_sweep(path: Path, report: Mapping[str, Any]) -> None:
         ValueError: there is one value only.
         ShardError: the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     points = sorted(report["points"], key=lambda point: float(point["p"]))
     if len(points) < 2:
         raise ValueError("one value of p makes no curve")
     p = [point["p"] for point in points]
-    figure = Figure(figsize=(9.2, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9.2, 3.6)
     accuracy, information = figure.subplots(1, 2)
     for name in points[0]["results"]:
         found = [point["results"][name] for point in points]
@@ -48,11 +43,11 @@ def draw_sweep(path: Path, report: Mapping[str, Any]) -> None:
             marker="o",
             markersize=4,
             capsize=3,
-            color=_COLOURS.get(name),
-            label=_NAMES.get(name, name),
+            color=COLOURS.get(name),
+            label=objective_title(name),
         )
     for key, label, dashes in (("all", "best from all", "--"), ("pairs", "best from pairs", ":")):
-        accuracy.plot(p, [point["best"][key] for point in points], dashes, color="#666666", label=label)
+        accuracy.plot(p, [point["best"][key] for point in points], dashes, color=EXACT, label=label)
     accuracy.set_ylabel(f"test top-1 of {report['predicted']} among {round(1 / report['chance']):,}")
     accuracy.set_ylim(0, 1.02)
     for (field, label), style in zip(FORMULAS, _STYLES, strict=True):
@@ -62,7 +57,5 @@ def draw_sweep(path: Path, report: Mapping[str, Any]) -> None:
         axis.set_xlabel("p")
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    write_bytes(path, buffer.getvalue())
+        draw_legend(axis)
+    write_bytes(path, as_png(figure))

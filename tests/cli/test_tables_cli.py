@@ -10,7 +10,9 @@ from rich.console import Console
 
 from symile_m3.cli.eval_tables import more_tables
 from symile_m3.cli.output import PLAIN_WIDTH, command, duration, size
-from symile_m3.cli.tables import audit_tables, evaluation_tables, run_table
+from symile_m3.cli.tables import audit_tables, beside, evaluation_tables, run_table
+from symile_m3.objectives import OBJECTIVES
+from symile_m3.wording import objective_title
 
 REPORT: dict[str, Any] = {
     "dataset": {"languages": 2, "words": 2, "classes": 250, "split_by": "media", "fingerprint": "f" * 32},
@@ -151,7 +153,7 @@ def test_more_tables_are_shown_where_there_are_figures() -> None:
     assert "In place of the modality left out, CLIP: nothing" in text
     assert "Symile 0.700 1.250 0.500 0.500 -0.150 to -0.050" in text
     assert "Symile 4.100 at least: ln 1,999 - loss on the test, 7.60 at most" in text
-    assert "CLIP - no bound: its score sees pairs only" in text
+    assert "CLIP - no bound: its score is not the plain product" in text
     assert "exact 5.521 ln K + ln L - ln w" in text
     worst = text.index("u1f431 4 0.250 0.000 to 0.500 0.250 0.000 to 0.500")
     assert worst < text.index("u1f436 8 0.750 0.500 to 1.000 0.750 0.500 to 1.000")
@@ -194,3 +196,28 @@ def test_duration(seconds: float, text: str) -> None:
 
 def test_command_quotes_and_leaves_out_defaults() -> None:
     assert command("train", data=("data/my set", "data/m3"), runs=("r", "r")) == "symile-m3 train --data 'data/my set'"
+
+
+def test_tables_of_all_objectives_fit_a_terminal_and_cut_nothing_off() -> None:
+    by_class = {"n01440764": {"top1": 0.3, "ci95": [0.2, 0.4], "n": 8}}
+    result = {**REPORT["results"]["symile"], "mrr": 0.8, "by_class": by_class}
+    report = {
+        **REPORT,
+        "results": dict.fromkeys(OBJECTIVES, result),
+        "missing": {"p": 0.5, **dict.fromkeys(OBJECTIVES, REPORT["missing"]["symile"])},
+        "total_correlation": {"exact": 5.5, "symile": {"nats": 3.0, "rows": 2000, "highest": 7.6}},
+    }
+    console = Console(width=80, record=True, file=io.StringIO())
+    for part in [*evaluation_tables(report), *more_tables(report)]:
+        console.print(part)
+    text = console.export_text()
+    assert "\u2026" not in text
+    for name in OBJECTIVES:
+        tables = [line for line in text.splitlines() if objective_title(name) in line]
+        assert len(tables) >= 5  # overall, by language, missing, bound, class
+
+
+def test_objectives_are_shared_out_evenly() -> None:
+    assert [len(some) for some in beside(OBJECTIVES)] == [3, 3, 3]
+    assert beside(["a", "b", "c", "d"]) == [["a", "b", "c", "d"]]
+    assert beside([]) == []
