@@ -40,6 +40,9 @@ HIDDEN = 512
 FUSED_SHARE = 0.5
 """The paper's lambda."""
 
+LEAST_LENGTH = 1e-3
+"""A fusion that comes out shorter is divided by this: where all hidden units are off its slope would know no bounds."""
+
 
 def new_fusions(modalities: int, dim: int) -> nn.ParameterDict:
     """The perceptrons, one for each modality left out, drawn from the global generator."""
@@ -65,7 +68,7 @@ def fused(reps_BD: Sequence[Tensor], head: HeadValues, left_out: int) -> Tensor:
     values = wide_values(head, reps_BD[0])
     hidden_BH = products(torch.cat(list(reps_BD), dim=-1), values["into_MHI"][left_out]) + values["into_MH"][left_out]
     out_BD = products(F.relu(hidden_BH), values["out_MDH"][left_out]) + values["out_MD"][left_out]
-    return F.normalize(out_BD, dim=-1)
+    return F.normalize(out_BD, dim=-1, eps=LEAST_LENGTH)
 
 
 def confu_loss(

@@ -23,6 +23,7 @@ from symile_m3.objectives import (
     symile_scores,
     triangle_loss,
 )
+from symile_m3.objectives.confu import new_fusions
 from symile_m3.objectives.gram import volumes
 from symile_m3.objectives.triangle import areas
 
@@ -268,3 +269,16 @@ def test_two_modalities_of_gram_are_clip_of_the_sines() -> None:
     entropies = [torch.nn.functional.cross_entropy(matrix, right) for matrix in (logits, logits.T)]
     assert gram_loss([a, b], 3.0).item() == pytest.approx(torch.stack(entropies).mean().item(), rel=1e-9)
     assert gram_loss([a, b], 3.0).item() != pytest.approx(clip_loss([a, b], 3.0).item(), rel=1e-3)
+
+
+def test_a_fusion_whose_hidden_units_are_all_off_has_a_slope_that_is_bounded() -> None:
+    reps = [torch.rand(4, 3, requires_grad=True) for _ in range(3)]
+    head = new_fusions(3, 3)
+    with torch.no_grad():
+        head["into_MHI"].copy_(-head["into_MHI"].abs())  # off for all that is positive, and the fusion is zero
+    confu_loss(reps, 20.0, head=head).backward()
+    gradients = [rep.grad for rep in reps] + [parameter.grad for parameter in head.values()]
+    for gradient in gradients:
+        assert gradient is not None
+        assert gradient.isfinite().all()
+        assert gradient.abs().max() < 1e5
