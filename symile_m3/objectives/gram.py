@@ -7,7 +7,7 @@ contrasted with tuples of which one modality is replaced, and each row of that m
 
 The paper replaces one modality of its choice, the text; here each is replaced in turn, as in Symile. Its further
 term, which teaches an encoder of all modalities to tell matched from mismatched tuples, is no function of the
-representations and left out.
+representations and left out, and so is its code's smoothing of labels, which none of the others has.
 
 Suffixes: B rows of this rank, N rows of all ranks or candidates, Q queries, D dimensions.
 """
