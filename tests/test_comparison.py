@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -15,13 +16,16 @@ from typing import Any
 
 import pytest
 from process_groups import wait_until_gone
+from rich.console import Console
 
+from symile_m3.cli.output import PLAIN_WIDTH
+from symile_m3.cli.tables import figures
 from symile_m3.comparison import JobConfig, Over, Question, TuneConfig, compare
 from symile_m3.comparison.figures import time_to
 from symile_m3.comparison.jobs import _start, run_jobs
 from symile_m3.comparison.plot import draw_comparison, is_wide
 from symile_m3.comparison.question import recipe_for, recipe_key
-from symile_m3.comparison.tables import markdown
+from symile_m3.comparison.tables import markdown, tables
 from symile_m3.comparison.tuning import RATE_FACTORS, SCALE_OFFSETS, TrialPoint, trial_points
 from symile_m3.comparison.worker import Job
 from symile_m3.errors import SymileM3Error, UsageError
@@ -290,3 +294,52 @@ def test_questions_that_make_no_sense_are_refused(data: Path, changes: dict[str,
 def test_values_that_cannot_vary_are_refused(data: Path, tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         compare(question(data, over=Over.parse(text)), tmp_path)
+
+
+def literal(names: tuple[str, ...], values: tuple[str | None, ...], key: str | None = None) -> dict[str, Any]:
+    """A report of two objectives on these datasets, of 2, 10, ... languages, at these values."""
+    reached = {"runs": 2, "of": 3, "steps": 1000.0, "seconds": 812.5}
+    result = {
+        **{"top1": 0.7, "ci95": [0.6, 0.8], "runs": [1, 2, 3], "passes_text_only": True, "best_val": 0.7},
+        **{"steps": 1200, "seconds_a_step": 0.2123, "samples_per_s": 2500, "lr": 0.00316, "image_lr": 0.00316},
+        **{"log_scale_offset": 1.75, "reach": reached},
+    }
+    points = [
+        {
+            **{"name": name, "value": value, "dataset": {"languages": 2 + 8 * i}},
+            **{"bounds": {"text_only": 0.5}, "results": {"symile": result, "triangle": result}, "differences": {}},
+        }
+        for i, name in enumerate(names)
+        for value in values
+    ]
+    over = None if key is None else {"key": key, "values": values}
+    question = {"reach": 0.5, "over": over}
+    return {"question": question, "work": {"jobs": 4, "threads": 1}, "tuning": {}, "failed": [], "points": points}
+
+
+@pytest.mark.parametrize(
+    ("report", "columns"),
+    [
+        (literal(("langs2", "langs10"), (None,)), ("data", "objective")),
+        (literal(("langs2",), ("64", "128"), "batch_size"), ("batch_size", "objective")),
+        (literal(("langs2", "langs10"), ("64", "128"), "batch_size"), ("data", "batch_size", "objective")),
+        (literal(("first", "other"), (None,)), ("data", "languages", "objective")),
+    ],
+)
+def test_tables_have_the_columns_it_takes_and_cut_nothing_off(report: dict[str, Any], columns: tuple[str, ...]) -> None:
+    found = tables(report)
+    assert [rows.title.split()[0] for rows in found] == ["Test", "Cost,", "Time"]
+    for rows in found:
+        assert rows.header[: rows.names] == columns
+        assert len({row[: rows.names] for row in rows.rows}) == len(rows.rows)  # a row is told by its names
+        console = Console(width=PLAIN_WIDTH, record=True, file=io.StringIO())
+        console.print(figures(rows.title, rows.header, rows.rows, names=rows.names))
+        shown = console.export_text()
+        assert all(cell in shown.split() for row in rows.rows for cell in row if " " not in cell)
+
+
+def test_values_that_tell_the_dataset_need_no_name_of_it() -> None:
+    report = literal(("langs2", "langs10"), (None,), "langs")
+    for point, value in zip(report["points"], ("2", "10"), strict=True):
+        point["value"] = value
+    assert {rows.header[: rows.names] for rows in tables(report)} == {("langs", "objective")}

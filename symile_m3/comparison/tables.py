@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from symile_m3.comparison.datasets import LANGS
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rows:
@@ -30,10 +32,11 @@ class Rows:
 
 
 def tables(report: Mapping[str, Any]) -> list[Rows]:
-    """The tables of a report: accuracies, cost, paired differences, what the tuning chose, and what failed."""
+    """The tables of a report: accuracies, cost, time to an accuracy, paired differences, tuning, and what failed."""
     found = [
         accuracy_rows(report),
         cost_rows(report),
+        reach_rows(report),
         difference_rows(report),
         tuning_rows(report),
         failed_rows(report),
@@ -94,14 +97,9 @@ def accuracy_rows(report: Mapping[str, Any]) -> Rows:
 def cost_rows(report: Mapping[str, Any]) -> Rows:
     """What the runs took and the settings they had."""
     places = _Places(report)
-    reach = report["question"]["reach"]
     rows = []
     for point in report["points"]:
         for name, result in point["results"].items():
-            to = result["reach"]
-            steps = f"{to['steps']:,.0f}" if to["runs"] else "-"
-            seconds = f"{to['seconds']:,.1f}" if to["runs"] else "-"
-            few = f" ({to['runs']} of {to['of']})" if 0 < to["runs"] < to["of"] else ""
             rows.append(
                 (
                     *places.cells(point),
@@ -109,8 +107,6 @@ def cost_rows(report: Mapping[str, Any]) -> Rows:
                     f"{result['steps']:,}",
                     f"{1000 * result['seconds_a_step']:,.1f}",
                     f"{result['samples_per_s']:,.0f}",
-                    steps + few,
-                    seconds + few,
                     f"{result['lr']:.3g}",
                     f"{result['image_lr']:.3g}",
                     f"{result['log_scale_offset']:+.2f}",
@@ -122,8 +118,6 @@ def cost_rows(report: Mapping[str, Any]) -> Rows:
         "steps",
         "ms a step",
         "samples/s",
-        f"steps to {reach:g}",
-        f"s to {reach:g}",
         "lr",
         "image lr",
         "log scale",
@@ -132,6 +126,22 @@ def cost_rows(report: Mapping[str, Any]) -> Rows:
     threads = f"{work['threads']} thread{'s' if work['threads'] > 1 else ''}"
     title = f"Cost, with {work['jobs']} runs at a time of {threads} each{places.said}"
     return Rows(title=title, header=header, rows=tuple(rows), names=1 + len(places.headings))
+
+
+def reach_rows(report: Mapping[str, Any]) -> Rows:
+    """Mean steps and seconds until the validation top-1 was reached, of those runs that did; none where no run did."""
+    places = _Places(report)
+    rows = [
+        (*places.cells(point), name, f"{to['runs']} of {to['of']}", f"{to['steps']:,.0f}", f"{to['seconds']:,.1f}")
+        if (to := result["reach"])["runs"]
+        else (*places.cells(point), name, f"0 of {to['of']}", "-", "-")
+        for point in report["points"]
+        for name, result in point["results"].items()
+    ]
+    some = any(result["reach"]["runs"] for point in report["points"] for result in point["results"].values())
+    header = (*places.headings, "objective", "runs", "steps", "seconds")
+    title = f"Time to a validation top-1 of {report['question']['reach']:g}{places.said}"
+    return Rows(title=title, header=header, rows=tuple(rows) if some else (), names=1 + len(places.headings))
 
 
 def difference_rows(report: Mapping[str, Any]) -> Rows:
@@ -178,22 +188,26 @@ def failed_rows(report: Mapping[str, Any]) -> Rows:
 
 
 class _Places:
-    """The columns that say where a row is of; what is the same everywhere is said in the title."""
+    """The columns that say where a row is of, and no more of them than that takes; the title says what all share."""
 
     def __init__(self, report: Mapping[str, Any]) -> None:
         points = report["points"]
         over = report["question"]["over"]
-        languages = {point["dataset"]["languages"] for point in points}
-        self._name = len({point["name"] for point in points}) > 1
-        self._languages = len(languages) > 1
+        pairs = {(point["name"], point["value"]) for point in points}
+        names = {name for name, _ in pairs}
+        told = over is not None and len(pairs) == len({value for _, value in pairs})  # the value tells which dataset
+        self._name = len(names) > 1 and not told
+        counts = {point["dataset"]["languages"] for point in points}
+        built = all(name.startswith(LANGS) for name in names)  # and named after their languages
+        self._languages = len(counts) > 1 and self._name and not built
         self._value = over is not None
         self.headings = (
             *(["data"] if self._name else []),
             *(["languages"] if self._languages else []),
             *([over["key"]] if over else []),
         )
-        said = [] if self._name else [points[0]["name"]]
-        said += [] if self._languages else [f"{points[0]['dataset']['languages']} languages"]
+        said = [points[0]["name"]] if len(names) == 1 else []
+        said += [f"{points[0]['dataset']['languages']} languages"] if len(counts) == 1 else []
         self.said = f" ({', '.join(said)})" if said else ""
 
     def cells(self, point: Mapping[str, Any]) -> tuple[str, ...]:
