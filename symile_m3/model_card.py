@@ -9,8 +9,8 @@ from typing import Any
 from symile_m3._version import __version__
 from symile_m3.languages import language_name
 from symile_m3.recipe import TrainConfig
+from symile_m3.wording import objective_title
 
-_TITLES = {"symile": "Symile", "clip": "Pairwise CLIP"}
 _METRICS = (("top1", "accuracy", "Top-1"), ("top5", "top_5_accuracy", "Top-5"), ("mrr", "mrr", "Mean reciprocal rank"))
 
 
@@ -51,7 +51,7 @@ class CardFacts:
         """Of the card."""
         objective = str(self.record["objective"])
         languages, classes = len(self.dataset["languages"]), self.dataset["classes"]
-        return f"{_TITLES.get(objective, objective)} on Symile-M3: {languages} languages, {classes} classes"
+        return f"{objective_title(objective)} on Symile-M3: {languages} languages, {classes} classes"
 
 
 def model_card(facts: CardFacts) -> str:
