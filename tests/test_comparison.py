@@ -157,6 +157,7 @@ def test_what_fails_is_named_and_the_rest_goes_on(data: Path, tmp_path: Path, mo
     bad = replace(good, name="bad", directory=tmp_path / "bad", config=replace(SMALL, lr=1e38, image_lr=1e38))
     lost = replace(good, name="lost", data=tmp_path / "nowhere", directory=tmp_path / "lost")
     killed = replace(good, name="killed", directory=tmp_path / "killed")
+    odd = replace(good, name="odd", directory=tmp_path / "odd", data=3.5)  # type: ignore[arg-type]
     said: list[str] = []
 
     def start(job: Job, threads: int) -> Any:
@@ -171,14 +172,16 @@ def test_what_fails_is_named_and_the_rest_goes_on(data: Path, tmp_path: Path, mo
         def say(self, line: str) -> None:
             said.append(line)
 
-    ended = run_jobs("Training", [bad, lost, killed, good], JobConfig(jobs=1), Saying())
-    assert [end.job.name for end in ended] == ["bad", "lost", "killed", "good"]
+    ended = run_jobs("Training", [bad, lost, killed, odd, good], JobConfig(jobs=1), Saying())
+    assert [end.job.name for end in ended] == ["bad", "lost", "killed", "odd", "good"]
     assert "the loss is" in ended[0].error
     assert "nowhere" in ended[1].error
     assert "was killed by signal 9" in ended[2].error
-    assert ended[3].summary is not None
-    assert [line.partition(":")[0] for line in said] == ["bad", "lost", "killed"]
-    assert [end.killed for end in ended] == [False, False, True, False]
+    assert ended[3].error.endswith(f"; {tmp_path / 'odd' / 'error.txt'} has the traceback")
+    assert "Traceback" in (tmp_path / "odd" / "error.txt").read_text()
+    assert ended[4].summary is not None
+    assert [line.partition(":")[0] for line in said] == ["bad", "lost", "killed", "odd"]
+    assert [end.killed for end in ended] == [False, False, True, False, False]
 
 
 def test_over_a_setting_gives_a_point_a_value_and_no_run_twice(data: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from symile_m3.portable import BESIDE, MODEL
 from symile_m3.progress import Task
 from symile_m3.recipe import RunOptions, TrainConfig
 from symile_m3.rundir import RunSummary, read_summary
+from symile_m3.shards import write_text
 from symile_m3.train import train
 
 LOCK = ".lock"
@@ -96,7 +98,9 @@ def work(job: Job, threads: int, connection: Connection) -> None:
         except SymileM3Error as error:
             connection.send(("failed", str(error)))
         except Exception as error:
-            connection.send(("failed", f"{type(error).__name__}: {error}"))
+            trace = job.directory / "error.txt"
+            write_text(trace, traceback.format_exc())
+            connection.send(("failed", f"{type(error).__name__}: {error}; {trace} has the traceback"))
     except (KeyboardInterrupt, BrokenPipeError):
         os._exit(1)
 
