@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,12 @@ from making_once import MadeOnce, make_once
 
 if TYPE_CHECKING:
     from symile_m3.recipe import TrainConfig
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the commands of tests be interrupted, also where whatever began the tests has Ctrl-C ignored."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,8 +36,8 @@ def place() -> Place:
 
 
 @pytest.fixture(scope="module")
-def dataset(tiny_dataset: Path) -> Dataset:
-    return open_dataset(tiny_dataset)
+def dataset(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return open_dataset(shutil.copytree(tiny_dataset, tmp_path_factory.mktemp("accumulation") / "data"))
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,9 @@ def assert_same(found: Gradients, expected: Gradients) -> None:
             continue
         assert other is not None, name
         assert gradient.abs().max() > 0, name
-        torch.testing.assert_close(other, gradient, rtol=1e-5, atol=1e-5 * gradient.abs().max().item(), msg=name)
+        # Of the scale's one number, which is a sum of large ones of both signs, fewer digits are left.
+        within = 1e-4 if name == "log_scale" else 1e-5
+        torch.testing.assert_close(other, gradient, rtol=within, atol=within * gradient.abs().max().item(), msg=name)
 
 
 @pytest.mark.parametrize("size", [1, 5, 16, 31])

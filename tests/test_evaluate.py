@@ -24,6 +24,7 @@ from symile_m3.features import Dataset, FeatureConfig, Features, load_features, 
 from symile_m3.missing_plot import draw_missing
 from symile_m3.model import Inputs, Model, ModelConfig
 from symile_m3.objectives import get_objective
+from symile_m3.plots import COLOURS
 from symile_m3.progress import NoProgress
 from symile_m3.recipe import TrainConfig
 from symile_m3.retrieval import Retrieval
@@ -431,7 +432,8 @@ def test_the_plot_is_a_picture_of_both_curves(
         assert both.format == "PNG"
         assert both.width == 2 * one.width
         pixels = np.asarray(one.convert("RGB")).reshape(-1, 3)
-    for colour in ((0x1F, 0x6F, 0xB4), (0xC8, 0x64, 0x1E)):
+    for name in ("symile", "clip"):
+        colour = tuple(bytes.fromhex(COLOURS[name][1:]))
         assert (pixels == colour).all(axis=1).sum() > 100
     with pytest.raises(ValueError, match="no curve"):
         draw_missing(tmp_path / "none.png", report)
