@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
@@ -20,7 +21,7 @@ SCHEDULES = ("one-cycle", "constant")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LoopConfig:
+class LoopConfig(ABC):
     """What the training loop itself needs to know, whatever is trained; saved with every run.
 
     Attributes:
@@ -91,9 +92,9 @@ class LoopConfig:
             raise UsageError("clip_norm and patience must not be negative")
 
     @property
+    @abstractmethod
     def modality_names(self) -> tuple[str, ...]:
         """What is trained on, and may be missing."""
-        raise NotImplementedError
 
     @property
     def parts(self) -> tuple[str, ...]:
