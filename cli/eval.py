@@ -10,8 +10,17 @@ import typer
 
 from symile_m3.cli.build import DATA
 from symile_m3.cli.declared import evaluate_declaration, evaluates_declared
-from symile_m3.cli.options import BadSampleOption, DatasetOption, JsonOption, SeedOption, output_path, probability
-from symile_m3.cli.train import RUNS
+from symile_m3.cli.options import (
+    RUNS,
+    BadSampleOption,
+    BootstrapOption,
+    DatasetOption,
+    JsonOption,
+    SeedOption,
+    SeveralRunsOption,
+    output_path,
+    probability,
+)
 
 
 class Probabilities(tuple[float, ...]):
@@ -37,16 +46,7 @@ def candidate_count(text: str) -> int:
 
 def evaluate(
     data: DatasetOption = DATA,
-    runs: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--runs",
-            metavar="DIR",
-            show_default=str(RUNS),
-            help="Directory of the runs, one subdirectory an objective; several for runs that differ in seed or in "
-            "the --missing-p of their training.",
-        ),
-    ] = None,
+    runs: SeveralRunsOption = None,
     modalities: Annotated[
         Path | None,
         typer.Option(
@@ -67,10 +67,7 @@ def evaluate(
             "several give a curve and its plot.",
         ),
     ] = None,
-    bootstrap: Annotated[
-        int,
-        typer.Option("--bootstrap", metavar="N", min=1, help="Resamples of the queries for the intervals."),
-    ] = 1000,
+    bootstrap: BootstrapOption = 1000,
     directions: Annotated[
         bool,
         typer.Option(

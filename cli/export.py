@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from symile_m3.cli.options import JsonOption, OverwriteOption, RunsOption
-from symile_m3.cli.train import RUNS
+from symile_m3.cli.options import RUNS, JsonOption, OverwriteOption, RunsOption
 
 _HUB = "Hugging Face Hub"
 

@@ -93,6 +93,23 @@ RunsOption = Annotated[
     Path, typer.Option("--runs", metavar="DIR", help="Directory of the runs, one subdirectory an objective.")
 ]
 
+RUNS = Path("runs/m3")
+
+SeveralRunsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--runs",
+        metavar="DIR",
+        show_default=str(RUNS),
+        help="Directory of the runs, one subdirectory an objective; several for runs that differ in seed or in "
+        "the --missing-p of their training.",
+    ),
+]
+
+BootstrapOption = Annotated[
+    int, typer.Option("--bootstrap", metavar="N", min=1, help="Resamples of the queries for the intervals.")
+]
+
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 
 WorkersOption = Annotated[

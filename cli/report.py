@@ -9,8 +9,7 @@ import typer
 
 from symile_m3.cli.build import DATA
 from symile_m3.cli.eval import Probabilities, probabilities
-from symile_m3.cli.options import DatasetOption, JsonOption, SeedOption
-from symile_m3.cli.train import RUNS
+from symile_m3.cli.options import RUNS, BootstrapOption, DatasetOption, JsonOption, SeedOption, SeveralRunsOption
 
 NONE = Probabilities()
 
@@ -22,16 +21,7 @@ def probabilities_or_none(text: str) -> Probabilities:
 
 def report(
     data: DatasetOption = DATA,
-    runs: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--runs",
-            metavar="DIR",
-            show_default=str(RUNS),
-            help="Directory of the runs, one subdirectory an objective; several for runs that differ in seed or in "
-            "the --missing-p of their training.",
-        ),
-    ] = None,
+    runs: SeveralRunsOption = None,
     missing_p: Annotated[
         Probabilities | None,
         typer.Option(
@@ -42,10 +32,7 @@ def report(
             help="Probabilities with which audio and text of each query are hidden, for the curve; none for no curve.",
         ),
     ] = None,
-    bootstrap: Annotated[
-        int,
-        typer.Option("--bootstrap", metavar="N", min=1, help="Resamples of the queries for the intervals."),
-    ] = 1000,
+    bootstrap: BootstrapOption = 1000,
     gallery: Annotated[
         int,
         typer.Option("--gallery", metavar="N", min=0, help="Queries to show, each about 100 kB; 0 for none."),

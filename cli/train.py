@@ -12,13 +12,20 @@ import typer
 
 from symile_m3.cli.build import DATA
 from symile_m3.cli.declared import CLINICAL, declaration_of, train_declaration, with_changes
-from symile_m3.cli.options import BadSampleOption, DatasetOption, JsonOption, OverwriteOption, RunsOption, shown_root
+from symile_m3.cli.options import (
+    RUNS,
+    BadSampleOption,
+    DatasetOption,
+    JsonOption,
+    OverwriteOption,
+    RunsOption,
+    shown_root,
+)
 
 if TYPE_CHECKING:
     from symile_m3.recipe import LoopConfig, RunOptions, TrainConfig
     from symile_m3.rundir import RunSummary
 
-RUNS = Path("runs/m3")
 OBJECTIVES = ("symile", "clip")
 KNOWN = ("symile", "clip", "gram", "triangle", "gated", "confu", "sigmoid", "soft", "cliplite")
 """Those of `symile_m3.objectives`, whose import takes too long for `--help`."""
