@@ -5,12 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote, urlsplit
+
+from hub_http import HubHandler, serving
 
 
 @dataclass(kw_only=True)
@@ -44,56 +43,24 @@ class ModelHub:
 @contextmanager
 def serving_models(tokens: Mapping[str, str]) -> Iterator[ModelHub]:
     """Serve a hub without models."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    hub = ModelHub(url=f"http://127.0.0.1:{server.server_port}", tokens=dict(tokens))
-    server.hub = hub  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
+    with serving(_Handler, lambda url: ModelHub(url=url, tokens=dict(tokens))) as hub:
         yield hub
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(HubHandler):
+    hub: ModelHub
 
-    @property
-    def hub(self) -> ModelHub:
-        hub: ModelHub = self.server.hub  # type: ignore[attr-defined]
-        return hub
-
-    def log_message(self, *_: object) -> None:
-        return
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self._answer()
-
-    def do_PUT(self) -> None:
-        self._answer()
-
-    def _answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        path = unquote(urlsplit(self.path).path)
+    def answer(self, path: str, body: bytes) -> None:
         for part, status in self.hub.refusing.items():
             if part in path:
-                return self._refuse(status, "not today")
-        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        account = self.hub.tokens.get(token, "")
-        if token and not account:
-            return self._refuse(401, "Invalid credentials in Authorization header")
+                return self.refuse(status, "not today")
+        account = self.hub.tokens.get(self.token(), "")
+        if self.token() and not account:
+            return self.refuse(401, "Invalid credentials in Authorization header")
         if path.startswith("/lfs/"):
             return self._store(path.rpartition("/")[2], body)
         if path == "/api/validate-yaml":
-            return self._json({"errors": [], "warnings": []})
+            return self.send_json({"errors": [], "warnings": []})
         if path == "/api/repos/create":
             return self._create(json.loads(body), account)
         if path.endswith(".git/info/lfs/objects/batch"):
@@ -102,18 +69,18 @@ class _Handler(BaseHTTPRequestHandler):
         name, rest = "/".join(parts[:2]), parts[2:]
         owner = parts[0] == account
         if name not in self.hub.models or (name in self.hub.private and not owner):
-            return self._refuse(401 if not account else 404, "Repository not found", "RepoNotFound")
+            return self.refuse(401 if not account else 404, "Repository not found", "RepoNotFound")
         if rest[:1] in (["preupload"], ["commit"]) and not owner:
-            return self._refuse(403, f"{account or 'nobody'} may not write to {name}")
+            return self.refuse(403, f"{account or 'nobody'} may not write to {name}")
         if rest[:1] == ["preupload"]:
             return self._preupload(json.loads(body))
         if rest[:1] == ["commit"]:
             return self._commit(name, body)
         if rest[:1] in (["revision"], ["resolve"]) and rest[1] not in ("main", self.hub.revision(name)):
-            return self._refuse(404, "Invalid rev id", "RevisionNotFound")
+            return self.refuse(404, "Invalid rev id", "RevisionNotFound")
         if rest[:1] == ["resolve"]:
             return self._file(name, "/".join(rest[2:]))
-        return self._json(
+        return self.send_json(
             {
                 "_id": "1",
                 "id": name,
@@ -130,15 +97,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _create(self, asked: dict[str, str], account: str) -> None:
         name = f"{asked['organization']}/{asked['name']}"
         if not account:
-            return self._refuse(401, "Invalid username or password.")
+            return self.refuse(401, "Invalid username or password.")
         if asked["organization"] != account:
-            return self._refuse(403, f"You don't have the rights to create a model under {asked['organization']}")
+            return self.refuse(403, f"You don't have the rights to create a model under {asked['organization']}")
         if name in self.hub.models:
-            return self._refuse(409, "You already created this model repo")
+            return self.refuse(409, "You already created this model repo")
         self.hub.models[name] = {}
         if asked.get("visibility") == "private":
             self.hub.private.add(name)
-        return self._json({"url": f"{self.hub.url}/{name}", "name": name, "id": "1"})
+        return self.send_json({"url": f"{self.hub.url}/{name}", "name": name, "id": "1"})
 
     def _preupload(self, asked: dict[str, list[dict[str, str]]]) -> None:
         files = [
@@ -149,20 +116,20 @@ class _Handler(BaseHTTPRequestHandler):
             }
             for file in asked["files"]
         ]
-        self._json({"files": files})
+        self.send_json({"files": files})
 
     def _batch(self, asked: dict[str, list[dict[str, str]]]) -> None:
         objects = [
             {**item, "actions": {"upload": {"href": f"{self.hub.url}/lfs/{item['oid']}", "header": {}}}}
             for item in asked["objects"]
         ]
-        self._json({"transfer": "basic", "objects": objects})
+        self.send_json({"transfer": "basic", "objects": objects})
 
     def _store(self, oid: str, body: bytes) -> None:
         if hashlib.sha256(body).hexdigest() != oid:
-            return self._refuse(400, "other content than announced")
+            return self.refuse(400, "other content than announced")
         self.hub.large[oid] = body
-        return self._send(200, b"", {})
+        return self.send(200, b"", {})
 
     def _commit(self, name: str, body: bytes) -> None:
         lines = [json.loads(line) for line in body.splitlines()]
@@ -179,26 +146,13 @@ class _Handler(BaseHTTPRequestHandler):
                 self.hub.models[name][value["path"]] = self.hub.large[value["oid"]]
         self.hub.commits.append((name, message, sorted(paths)))
         revision = self.hub.revision(name)
-        self._json({"success": True, "commitUrl": f"{self.hub.url}/{name}/commit/{revision}", "commitOid": revision})
+        self.send_json(
+            {"success": True, "commitUrl": f"{self.hub.url}/{name}/commit/{revision}", "commitOid": revision}
+        )
 
     def _file(self, name: str, path: str) -> None:
         content = self.hub.models[name].get(path)
         if content is None:
-            return self._refuse(404, "Entry not found", "EntryNotFound")
+            return self.refuse(404, "Entry not found", "EntryNotFound")
         headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": self.hub.revision(name)}
-        return self._send(200, content, headers)
-
-    def _refuse(self, status: int, message: str, code: str = "") -> None:
-        headers = {"X-Error-Message": message, **({"X-Error-Code": code} if code else {})}
-        self._json({"error": message}, status, headers)
-
-    def _json(self, content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
-        self._send(status, json.dumps(content).encode(), {"Content-Type": "application/json", **(headers or {})})
-
-    def _send(self, status: int, data: bytes, headers: Mapping[str, str]) -> None:
-        self.send_response(status)
-        for key, value in {**headers, "Content-Length": str(len(data))}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
+        return self.send(200, content, headers)
