@@ -107,7 +107,13 @@ SeveralRunsOption = Annotated[
 ]
 
 BootstrapOption = Annotated[
-    int, typer.Option("--bootstrap", metavar="N", min=1, help="Resamples of the queries for the intervals.")
+    int,
+    typer.Option(
+        "--bootstrap",
+        metavar="N",
+        min=1,
+        help="Resamples for the intervals: of the test images, each with its queries, and of the runs.",
+    ),
 ]
 
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]

@@ -15,7 +15,7 @@ from symile_m3.checkpoints import BEST, check_age
 from symile_m3.errors import NotBuiltError, TrainingError, UsageError
 from symile_m3.exact import ExactValues
 from symile_m3.features import Dataset, FeatureConfig, Features, feature_key, load_features, open_dataset
-from symile_m3.intervals import bootstrap_interval
+from symile_m3.intervals import Resampling
 from symile_m3.measures import Asked, measure
 from symile_m3.model import Model
 from symile_m3.objectives import OBJECTIVES, Objective, get_objective
@@ -24,8 +24,7 @@ from symile_m3.questions import Questions
 from symile_m3.recipe import TrainConfig
 from symile_m3.rundir import read_config
 
-__all__ = ["PATTERNS", "bootstrap_interval", "evaluate"]
-
+__all__ = ["PATTERNS", "evaluate"]
 
 Observer = Callable[[Questions, Sequence[parts.Measured]], None]
 
@@ -68,7 +67,8 @@ def evaluate(
             the seed, and are then taken together, and in the training `missing_p`, which gives a curve.
         missing_p: also hide each query modality with this probability and report by what is left; several
             probabilities give a curve.
-        bootstrap: resamples of the queries for the 95% intervals.
+        bootstrap: resamples for the 95% intervals: of the test images, each with all queries that it answers; of the
+            runs where there are several.
         seed: of the bootstrap and of what is hidden.
         directions: also retrieve every modality from the other two, and from each of them alone.
         by_class: also report the accuracy of each class.
@@ -78,7 +78,8 @@ def evaluate(
             tell which image each query retrieved.
 
     Returns:
-        The figures, as `eval --json` writes them: dataset, bounds, results, and what was asked for beside them.
+        The figures, as `eval --json` writes them: dataset, bounds, intervals, results, and what was asked for beside
+        them.
 
     Raises:
         UsageError: an argument is out of range.
@@ -136,6 +137,7 @@ def evaluate(
     assert questions is not None
     if observe is not None:
         observe(questions, measured)
+    how = Resampling(resamples=bootstrap, seed=seed, groups_Q=questions.image_of_Q.numpy())
     main = {
         name: [run for run in measured if run.name == name and run.config.missing == missing]
         for name, missing in least.items()
@@ -143,24 +145,23 @@ def evaluate(
     report: dict[str, Any] = {
         "dataset": _describe(dataset),
         "bounds": _bounds(dataset, features, feature_config),
-        "results": {
-            name: parts.result(runs_of, questions, by_class, bootstrap, seed) for name, runs_of in main.items()
-        },
+        "intervals": {"level": 0.95, "resamples": bootstrap, "of": "images with their queries"},
+        "results": {name: parts.result(runs_of, questions, by_class, how) for name, runs_of in main.items()},
     }
-    curve = [parts.with_hidden(main, questions, p, bootstrap, seed) for p in chosen_p]
+    curve = [parts.with_hidden(main, questions, p, how) for p in chosen_p]
     if len(curve) == 1:
         report["missing"] = curve[0]
     elif curve:
         report["missing_curve"] = curve
     if len(main) > 1:
-        report["differences"] = parts.differences(main, bootstrap, seed)
+        report["differences"] = parts.differences(main, how)
     if len({run.config.mean_missing_p for run in found}) > 1:
-        report["trained_missing_curve"] = parts.trained_curve(measured, bootstrap, seed)
+        report["trained_missing_curve"] = parts.trained_curve(measured, how)
     if directions:
         key = feature_key(dataset, feature_config)
-        report["directions"] = parts.in_directions(main, questions, key, bootstrap, seed)
+        report["directions"] = parts.in_directions(main, questions, key, how)
     if gap:
-        report["modality_gap"] = {name: parts.gap_figures(runs_of, bootstrap, seed) for name, runs_of in main.items()}
+        report["modality_gap"] = {name: parts.gap_figures(runs_of, how) for name, runs_of in main.items()}
     if bound:
         report["total_correlation"] = parts.total_correlation(main, dataset)
     return report

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from symile_m3.accuracies import accuracy, by_group, by_pattern, difference, hits, interval, stacked
+from symile_m3.accuracies import accuracy, by_group, by_pattern, difference, hits, stacked
 from symile_m3.ceilings import measure_readings
 from symile_m3.exact import RETRIEVED, RIGHT, ExactRetrieval, ExactValues
 from symile_m3.features import Dataset
+from symile_m3.intervals import Resampling, runs_interval
 from symile_m3.measures import Measures, hidden
 from symile_m3.questions import Questions
 from symile_m3.reader import read_ranks
@@ -40,16 +41,14 @@ class Measured:
     measures: Measures
 
 
-def result(
-    runs: Sequence[Measured], questions: Questions, with_classes: bool, bootstrap: int, seed: int
-) -> dict[str, Any]:
+def result(runs: Sequence[Measured], questions: Questions, with_classes: bool, how: Resampling) -> dict[str, Any]:
     """Retrieval of the image from audio and text, by one objective."""
     ranks_SQ = stacked([run.measures.ranks_Q for run in runs])
     lexicon = questions.dataset.plan.lexicon
-    languages = by_group(ranks_SQ, questions.language_ids.numpy(), lexicon.languages, bootstrap, seed)
+    languages = by_group(ranks_SQ, questions.language_ids.numpy(), lexicon.languages, how)
     top1_S = hits(ranks_SQ, 1).mean(axis=1)
     result = {
-        **accuracy(ranks_SQ, bootstrap, seed),
+        **accuracy(ranks_SQ, how),
         "by_language": {name: group["top1"] for name, group in languages.items()},
         "by_language_ci95": {name: group["ci95"] for name, group in languages.items()},
         "n": len(questions),
@@ -62,20 +61,18 @@ def result(
     if len(runs) > 1:
         result["deviation_over_runs"] = float(np.std(top1_S, ddof=1))
     if with_classes:
-        result["by_class"] = by_group(ranks_SQ, questions.class_ids.numpy(), lexicon.class_keys, bootstrap, seed)
+        result["by_class"] = by_group(ranks_SQ, questions.class_ids.numpy(), lexicon.class_keys, how.one_by_one())
     return result
 
 
-def with_hidden(
-    main: dict[str, list[Measured]], questions: Questions, p: float, bootstrap: int, seed: int
-) -> dict[str, Any]:
+def with_hidden(main: dict[str, list[Measured]], questions: Questions, p: float, how: Resampling) -> dict[str, Any]:
     """Accuracy with query modalities hidden, overall and by what is left, beside what is possible."""
-    masks = hidden(questions, p, seed)
+    masks = hidden(questions, p, how.seed)
     exact = ExactValues.of_plan(questions.dataset.plan)
     record: dict[str, Any] = {"p": p}
     for name, runs in main.items():
         ranks_SQ = stacked([run.measures.missing[p] for run in runs])
-        record[name] = {**by_pattern(ranks_SQ, masks, bootstrap, seed), "fill": runs[0].measures.fill}
+        record[name] = {**by_pattern(ranks_SQ, masks, how), "fill": runs[0].measures.fill}
     record["exact"] = {
         "both": exact.class_from_both,
         "text_only": exact.class_from_text,
@@ -88,7 +85,7 @@ def with_hidden(
     return record
 
 
-def differences(main: dict[str, list[Measured]], bootstrap: int, seed: int) -> dict[str, dict[str, Any]]:
+def differences(main: dict[str, list[Measured]], how: Resampling) -> dict[str, dict[str, Any]]:
     """Each objective against each after it, in the runs of the same seed."""
     report = {}
     names = list(main)
@@ -98,11 +95,11 @@ def differences(main: dict[str, list[Measured]], bootstrap: int, seed: int) -> d
             seeds = [number for number in ranks[0] if number in ranks[1]]
             if seeds:
                 first, second = (stacked([of_seed[number] for number in seeds]) for of_seed in ranks)
-                report[f"{one} - {other}"] = difference(first, second, bootstrap, seed)
+                report[f"{one} - {other}"] = difference(first, second, how)
     return report
 
 
-def trained_curve(measured: Sequence[Measured], bootstrap: int, seed: int) -> dict[str, list[dict[str, Any]]]:
+def trained_curve(measured: Sequence[Measured], how: Resampling) -> dict[str, list[dict[str, Any]]]:
     """Accuracy on complete queries over the mean `missing_p` of the training, objective by objective."""
     report: dict[str, list[dict[str, Any]]] = {}
     for name in dict.fromkeys(run.name for run in measured):
@@ -114,16 +111,14 @@ def trained_curve(measured: Sequence[Measured], bootstrap: int, seed: int) -> di
             )
             top1 = hits(ranks_SQ, 1)
             share = float(top1.mean())
-            records.append({"p": p, "top1": share, "ci95": interval(top1, bootstrap, seed), "runs": len(ranks_SQ)})
+            records.append({"p": p, "top1": share, "ci95": runs_interval(top1, how), "runs": len(ranks_SQ)})
             first = first or share
             records[-1]["of_first"] = share / first if first else None
         report[name] = records
     return report
 
 
-def in_directions(
-    main: dict[str, list[Measured]], questions: Questions, key: str, bootstrap: int, seed: int
-) -> dict[str, Any]:
+def in_directions(main: dict[str, list[Measured]], questions: Questions, key: str, how: Resampling) -> dict[str, Any]:
     """Every direction beside its chance, its exact best, and what a reader of the same features reaches."""
     dataset = questions.dataset
     readings = measure_readings(dataset, questions.features, key, questions.image_rows_N, questions.clip_rows_N)
@@ -140,7 +135,7 @@ def in_directions(
             }
             for name, runs in main.items():
                 ranks_SQ = stacked([run.measures.directions[retrieved, given] for run in runs])
-                record[name] = accuracy(ranks_SQ, bootstrap, seed)
+                record[name] = accuracy(ranks_SQ, how)
             sets["+".join(given)] = record
         report[retrieved] = {
             "right": RIGHT[retrieved],
@@ -153,7 +148,7 @@ def in_directions(
     return {**report, "fill": fill, "n": len(questions)}
 
 
-def gap_figures(runs: Sequence[Measured], bootstrap: int, seed: int) -> dict[str, Any]:
+def gap_figures(runs: Sequence[Measured], how: Resampling) -> dict[str, Any]:
     """The mean distances of an objective's runs, and accuracy with and without the gap."""
     gaps = [run.measures.gap for run in runs if run.measures.gap is not None]
     with_SQ = stacked([run.measures.ranks_Q for run in runs])
@@ -161,8 +156,8 @@ def gap_figures(runs: Sequence[Measured], bootstrap: int, seed: int) -> dict[str
     return {
         "distances": {pair: float(np.mean([found.distances[pair] for found in gaps])) for pair in gaps[0].distances},
         "top1": float(hits(with_SQ, 1).mean()),
-        "without": accuracy(without_SQ, bootstrap, seed),
-        "difference": difference(without_SQ, with_SQ, bootstrap, seed),
+        "without": accuracy(without_SQ, how),
+        "difference": difference(without_SQ, with_SQ, how),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,16 @@ from torch import Tensor
 from symile_m3.assembly import new_model, new_tokeniser
 from symile_m3.ceilings import Ceilings, measure_ceilings
 from symile_m3.errors import NotBuiltError, TrainingError, UsageError
-from symile_m3.evaluate import PATTERNS, bootstrap_interval, evaluate
+from symile_m3.evaluate import PATTERNS, evaluate
+from symile_m3.evaluation_report import Measured
 from symile_m3.features import Dataset, FeatureConfig, Features, load_features, open_dataset
+from symile_m3.intervals import Resampling, mean_interval
 from symile_m3.missing_plot import draw_missing
 from symile_m3.model import Inputs, Model, ModelConfig
 from symile_m3.objectives import get_objective
 from symile_m3.plots import COLOURS
 from symile_m3.progress import NoProgress
+from symile_m3.questions import Questions
 from symile_m3.recipe import TrainConfig
 from symile_m3.retrieval import Retrieval
 from symile_m3.shards import DatasetLayout, DatasetReader, decode_json, missing_mask
@@ -82,7 +85,7 @@ def features(dataset: Dataset) -> Features:
 
 def test_the_report_has_its_keys_and_is_json(report: dict[str, Any], dataset: Dataset, ceilings: Ceilings) -> None:
     assert json.loads(json.dumps(report)) == report
-    assert list(report) == ["dataset", "bounds", "results", "missing", "differences"]
+    assert list(report) == ["dataset", "bounds", "intervals", "results", "missing", "differences"]
     expected = {"languages": 2, "words": 2, "classes": 8, "split_by": "media"}
     assert {name: report["dataset"][name] for name in expected} == expected
     assert report["dataset"]["fingerprint"] == dataset.plan.fingerprint
@@ -130,6 +133,21 @@ def test_patterns_partition_the_queries(report: dict[str, Any], data: Path) -> N
         assert total / 16 == pytest.approx(missing["overall"])
         assert missing["fill"].startswith("mean training representation")
         assert (missing["fill"] == "mean training representation") == (name == "symile")
+
+
+def test_intervals_draw_images_with_their_queries(
+    report: dict[str, Any], data: Path, runs: Path, ceilings: Ceilings
+) -> None:
+    wanted = {}
+
+    def observe(questions: Questions, measured: Sequence[Measured]) -> None:
+        for run in measured:
+            hits_Q = (run.measures.ranks_Q == 1).numpy()
+            assert len(set(questions.image_of_Q.tolist())) < len(questions)
+            wanted[run.name] = mean_interval(hits_Q, Resampling(resamples=200, groups_Q=questions.image_of_Q.numpy()))
+
+    evaluate(data, runs, bootstrap=200, observe=observe)
+    assert {name: result["ci95"] for name, result in report["results"].items()} == wanted
 
 
 def test_nothing_missing_is_the_complete_result(report: dict[str, Any], data: Path, runs: Path) -> None:
@@ -217,39 +235,6 @@ def test_a_model_trained_with_missingness_uses_what_it_learned(
     best = (query["audio"] * query["text"] @ query["image"].T).argmax(dim=1)
     expected = by_pattern(task.candidate_class_ids[best] == task.class_ids, masks["audio"], masks["text"])
     assert {pattern: missing[pattern] for pattern in expected} == pytest.approx(expected)
-
-
-# ---- intervals
-
-
-def hits_of(right: int, n: int) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-    return np.arange(n) < right
-
-
-@pytest.mark.parametrize(("right", "n"), [(1, 10), (30, 100), (50, 100), (99, 100), (640, 1000)])
-def test_the_interval_holds_the_mean_and_is_drawn_from_the_seed(right: int, n: int) -> None:
-    low, high = bootstrap_interval(hits_of(right, n), 1000, 0)
-    assert 0 <= low < right / n < high <= 1
-    assert bootstrap_interval(hits_of(right, n), 1000, 0) == [low, high]
-    assert bootstrap_interval(hits_of(0, n), 1000, 0) == [0.0, 0.0]
-    assert bootstrap_interval(hits_of(n, n), 1000, 0) == [1.0, 1.0]
-
-
-def test_the_interval_shrinks_with_the_root_of_the_queries() -> None:
-    widths = []
-    for n in (100, 400, 1600, 6400):
-        low, high = bootstrap_interval(hits_of(n * 3 // 10, n), 4000, 0)
-        widths.append(high - low)
-        assert high - low == pytest.approx(2 * 1.96 * (0.3 * 0.7 / n) ** 0.5, rel=0.15)
-    assert widths == sorted(widths, reverse=True)
-
-
-@pytest.mark.parametrize(("right", "n"), [(37, 100), (6, 60)])
-def test_the_interval_is_that_of_resampled_queries(right: int, n: int) -> None:
-    hits = hits_of(right, n)
-    rows = np.random.default_rng(1).integers(0, n, size=(20_000, n))
-    expected = np.quantile(hits[rows].mean(axis=1), [0.025, 0.975])
-    assert bootstrap_interval(hits, 20_000, 0) == pytest.approx(expected.tolist(), abs=1.5 / n)
 
 
 # ---- ceilings

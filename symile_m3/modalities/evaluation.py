@@ -14,6 +14,7 @@ from torch import Tensor
 from symile_m3.accuracies import accuracy, difference, stacked
 from symile_m3.checkpoints import BEST, check_age, load_weights
 from symile_m3.errors import NotBuiltError, TrainingError, UsageError
+from symile_m3.intervals import Resampling
 from symile_m3.modalities.declaration import DataConfig, Declaration, DeclaredConfig, ModalityConfig, filled
 from symile_m3.modalities.encoded import EncodedSplit, encode_split, stand_ins
 from symile_m3.modalities.questions import Question, ScoresOf, all_questions, answer, ask, parse_question, scores_of
@@ -123,6 +124,7 @@ def evaluate_declared(
                     "chance": asked.chance,
                 }
             task.advance()
+    how = Resampling(resamples=bootstrap, seed=seed)
     return {
         "modalities": [asdict(modality) for modality in config.modalities],
         "data": {"fingerprint": fingerprint, "test": len(sources["test"]), "label": data.label},
@@ -130,18 +132,18 @@ def evaluate_declared(
         "fill": kinds,
         "runs": {name: [str(run.directory) for run in found if run.name == name] for name in ranks},
         "questions": [
-            {**about[question], **_figures({name: of[question] for name, of in ranks.items()}, bootstrap, seed)}
+            {**about[question], **_figures({name: of[question] for name, of in ranks.items()}, how)}
             for question in questions
         ],
     }
 
 
-def _figures(ranks: Mapping[str, Sequence[Tensor]], bootstrap: int, seed: int) -> dict[str, Any]:
+def _figures(ranks: Mapping[str, Sequence[Tensor]], how: Resampling) -> dict[str, Any]:
     """Accuracies of each objective, and the differences of those with as many runs."""
     tables = {name: stacked(of) for name, of in ranks.items()}
-    found: dict[str, Any] = {"results": {name: accuracy(table, bootstrap, seed) for name, table in tables.items()}}
+    found: dict[str, Any] = {"results": {name: accuracy(table, how) for name, table in tables.items()}}
     found["differences"] = {
-        f"{one} - {other}": difference(tables[one], tables[other], bootstrap, seed)
+        f"{one} - {other}": difference(tables[one], tables[other], how)
         for one, other in combinations(tables, 2)
         if tables[one].shape == tables[other].shape
     }

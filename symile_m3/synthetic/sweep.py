@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from symile_m3.errors import UsageError
-from symile_m3.intervals import runs_interval
+from symile_m3.intervals import Resampling, runs_interval
 from symile_m3.parallel import available_cpus, run_parallel
 from symile_m3.progress import NoProgress, Progress
 from symile_m3.synthetic.experiment import ExperimentConfig, ExperimentResult, check_experiment, run_experiment
@@ -165,7 +165,7 @@ def _accuracy(hits: Sequence[Any], seed: int) -> dict[str, Any]:
     hits_SQ = np.stack(hits)
     return {
         "top1": float(hits_SQ.mean()),
-        "ci95": runs_interval(hits_SQ, _RESAMPLES, seed),
+        "ci95": runs_interval(hits_SQ, Resampling(resamples=_RESAMPLES, seed=seed)),
         "runs": [float(share) for share in hits_SQ.mean(axis=1)],
         "n": int(hits_SQ.shape[1]),
     }
