@@ -6,7 +6,8 @@
 
 A setting's figures go to benchmarks/results/figures/<setting>.json, with the hardware, the date, the seconds
 and the peak memory of each command; the table is benchmarks/results/figures.md. Symile's peer, pairwise CLIP,
-is trained in the same run with the same order, budget and seed. Needs about eight minutes a setting on two cores.
+is trained in the same run with the same order, budget and seed. The datasets are drawn with a seed on which no default
+was chosen. Needs about ten minutes a setting on two cores.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 from _machine import hardware
 
 RESULTS = Path(__file__).parent / "results"
+UNSEEN = ["--seed", "1"]  # the defaults were chosen on datasets of seed 0, the recipe by their test samples
 # name -> what is special about it: arguments of build, of train, of eval
 SETTINGS: dict[str, tuple[list[str], list[str], list[str]]] = {
     "langs10": ([], [], ["--missing-p", "0.5"]),
@@ -52,6 +54,7 @@ def run(arguments: list[str]) -> float:
 def measure(name: str) -> dict[str, Any]:
     """Build, train and evaluate one setting in a temporary directory."""
     build, train, evaluate = SETTINGS[name]
+    build = [*build, *UNSEEN]
     folder = Path(tempfile.mkdtemp(prefix=f"symile-m3-{name}-"))
     try:
         data, runs, report = folder / "data", folder / "runs", folder / "report.json"
