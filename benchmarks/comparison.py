@@ -65,7 +65,7 @@ def commands(words: argparse.Namespace) -> dict[str, list[str]]:
         ],
         "steps": over("steps", list(steps)),
         "batch": over("batch_size", [64, 128, 256, 512]),
-        "dim": over("dim", [128, 512, 2048]),
+        "dim": over("dim", [128, 512, 1024, 2048]),
         "classes": over("classes", [50, 100, 250, 500]),
         "languages": over("langs", [2, 5, 10]),
         "samples": over("train", [2500, 5000, 10000, 20000]),
