@@ -54,10 +54,7 @@ def train(
     progress = progress or NoProgress()
     config = config or TrainConfig()
     options = options or RunOptions()
-    chosen = [get_objective(name, config.negatives) for name in dict.fromkeys(objectives)]
-    if config.negatives != TrainConfig().negatives and not any(objective.takes_negatives for objective in chosen):
-        names = " and ".join(objective.name for objective in chosen)
-        raise UsageError(f"negatives {config.negatives}: symile and sigmoid take them, not {names}; leave them out")
+    chosen = choose_objectives(objectives, config)
     check_logs(options.logs)
     place = open_place(config.precision)
     if not place.first:
@@ -107,6 +104,21 @@ def train(
         prepare=prepare,
         finish=finish,
     )
+
+
+def choose_objectives(names: Sequence[str], config: LoopConfig) -> list[Objective]:
+    """The objectives of these names, each once, for the modalities and negatives of a recipe.
+
+    Raises:
+        UsageError: one is unknown, or not for so many modalities, or none takes the negatives.
+    """
+    chosen = [get_objective(name, config.negatives) for name in dict.fromkeys(names)]
+    for objective in chosen:
+        objective.check_modalities(len(config.modality_names))
+    if config.negatives != TrainConfig().negatives and not any(objective.takes_negatives for objective in chosen):
+        said = " and ".join(objective.name for objective in chosen)
+        raise UsageError(f"negatives {config.negatives}: symile and sigmoid take them, not {said}; leave them out")
+    return chosen
 
 
 def carry_out(

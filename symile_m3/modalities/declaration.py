@@ -90,6 +90,8 @@ class ModalityConfig:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"{self.name!r}: give a name of small letters, digits, - and _")
+        if self.name in ("k", "retrieve"):
+            raise ValueError(f"{self.name!r}: an argument in Python has this name; give another")
         if not self.member or len(set(self.member)) < len(self.member):
             raise ValueError("member: give the name of a member, or several different ones")
         for one in self.member:
