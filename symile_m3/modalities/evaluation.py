@@ -123,6 +123,7 @@ def evaluate_declared(
         "missing_p": missing_p,
         "fill": kinds,
         "runs": {name: [str(run.directory) for run in found if run.name == name] for name in ranks},
+        "seeds": {name: [run.config.seed for run in found if run.name == name] for name in ranks},
         "questions": [
             {**about[question], **_figures({name: of[question] for name, of in ranks.items()}, how)}
             for question in questions

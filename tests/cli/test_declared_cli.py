@@ -55,6 +55,15 @@ def test_the_runs_know_their_modalities_and_samples(root: Path, tmp_path: Path) 
     assert (question["retrieve"], question["from"], question["candidates"]) == ("note", ["xray"], 4)
 
 
+def test_a_run_is_exported(root: Path, tmp_path: Path) -> None:
+    result = symile_m3("export", "--runs", root / "runs", "--objective", "clip", "--out", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    assert "declaration.toml" in result.stdout
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == (
+        root / "runs" / "clip" / "best.safetensors"
+    ).read_bytes()
+
+
 def test_every_setting_can_be_shown_and_changed(root: Path) -> None:
     words = ("--show-config", "--set", "dim=8", "--missing-p", "xray=.5", "--epochs", "2")
     result = symile_m3("train", "--modalities", "my.toml", *words, cwd=root)
