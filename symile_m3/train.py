@@ -22,6 +22,7 @@ from symile_m3.recipe import LoopConfig, RunOptions, TrainConfig
 from symile_m3.run import Run
 from symile_m3.rundir import RunSummary, check_run, note_session, read_summary
 from symile_m3.runlog import check_logs
+from symile_m3.towers.sharednorm import SharedBatchNorm
 from symile_m3.triples import TripleTask
 
 __all__ = ["RunSummary", "check_shares", "new_run", "train"]
@@ -212,10 +213,14 @@ def _check_norms(model: Model, options: RunOptions, place: Place) -> None:
         return
     model.train()  # what is frozen stays in evaluation mode, and normalises by what it has learned
     for modality, tower in model.towers.items():
-        if any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) and part.training for part in tower.modules()):
+        parts = [part for part in tower.modules() if isinstance(part, torch.nn.modules.batchnorm._BatchNorm)]
+        norms = [part for part in parts if part.training]
+        shared = all(isinstance(norm, SharedBatchNorm) for norm in norms)
+        if norms and (options.micro_batch or not shared):
             raise UsageError(
-                f"{modality}: a tower that is trained and normalises over the batch: train it in one process, and "
-                "without --micro-batch"
+                f"{modality}: a tower that is trained and normalises over the batch: train it "
+                + ("" if shared else "in one process, and ")
+                + "without --micro-batch"
             )
 
 
