@@ -42,7 +42,7 @@ def test_the_example_of_use_runs(
     exec(block("python"), found)
     assert found["scores"].shape == (2, 3)
     assert found["rows"].shape == (1, 2)
-    assert "'ecg': 'what was learned for it'" in capfd.readouterr().out
+    assert "'ecg': 'what was learned for it'" in capsys.readouterr().out
 
 
 def test_the_declaration_is_read(root: Path) -> None:
