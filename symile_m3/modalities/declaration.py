@@ -207,6 +207,7 @@ class DeclaredConfig(LoopConfig):
     Attributes:
         dim: D of the representations.
         symile_log_scale: logarithm of Symile's scale at the beginning.
+        log_scale_offset: added to the logarithm of the objective's scale at the beginning, whichever objective it is.
         modalities: at least two.
     """
 
@@ -215,6 +216,7 @@ class DeclaredConfig(LoopConfig):
     lr: float = 1e-3
     dim: int = 512
     symile_log_scale: float = -4.0
+    log_scale_offset: float = 0.0
     modalities: tuple[ModalityConfig, ...]
 
     def __post_init__(self) -> None:

@@ -188,13 +188,17 @@ def _find_runs(directories: Sequence[Path]) -> list[_Found]:
             )
         found += [_load_run(directory / name) for name in names]
     found.sort(key=lambda run: OBJECTIVES.index(run.name) if run.name in OBJECTIVES else len(OBJECTIVES))
-    first = asdict(found[0].config)
+    first: dict[str, _Found] = {}
     seen: set[tuple[str, int]] = set()
     for run in found:
-        different = [key for key, value in asdict(run.config).items() if key != "seed" and value != first[key]]
+        if run.config.modalities != found[0].config.modalities:
+            raise TrainingError(f"{found[0].directory} and {run.directory} are of different modalities")
+        of_name = first.setdefault(run.name, run)
+        mine, theirs = asdict(run.config), asdict(of_name.config)
+        different = [key for key in mine if key != "seed" and mine[key] != theirs[key]]
         if different:
             raise TrainingError(
-                f"{found[0].directory} and {run.directory} differ in {', '.join(different)}: runs that are evaluated "
+                f"{of_name.directory} and {run.directory} differ in {', '.join(different)}: runs that are evaluated "
                 "together may differ in the seed; evaluate them one by one"
             )
         if (run.name, run.config.seed) in seen:

@@ -33,8 +33,9 @@ def read_declared(directory: Path) -> tuple[DeclaredConfig, str]:
         record = json.loads(path.read_text(encoding="utf-8"))
         fingerprint = str(record.pop("fingerprint"))
         modalities = tuple(filled(ModalityConfig, one, str(path)) for one in record.pop("modalities"))
-        known = {item.name for item in fields(DeclaredConfig)} - {"modalities"}
+        known = {item.name for item in fields(DeclaredConfig)} - {"modalities", "log_scale_offset"}
         table = {name: record[name] for name in known}
+        table["log_scale_offset"] = record.get("log_scale_offset", 0.0)
         config = filled(DeclaredConfig, {**table, "modalities": modalities}, str(path))
     except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
         raise TrainingError(f"{path}: unreadable ({error}); train again with --overwrite") from error

@@ -35,7 +35,8 @@ class SharedBatchNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, ...) normalised over all but the channels."""
         if not self.training:
-            return super().forward(input)
+            plain_BC: Tensor = super().forward(input)
+            return plain_BC
         x_BC = input.float()
         others = [0, *range(2, x_BC.ndim)]
         shape = [1, -1, *[1] * (x_BC.ndim - 2)]
@@ -46,7 +47,7 @@ class SharedBatchNorm(_BatchNorm):
         centred_BC = x_BC - mean_C.view(shape)
         variance_C = _Summed.apply(centred_BC.square().sum(dim=others), self.group) / count
         self._track(mean_C.detach(), variance_C.detach(), count)
-        normal_BC = centred_BC * (variance_C + self.eps).rsqrt().view(shape)
+        normal_BC: Tensor = centred_BC * (variance_C + self.eps).rsqrt().view(shape)
         if self.affine:
             normal_BC = normal_BC * self.weight.view(shape) + self.bias.view(shape)
         return normal_BC.to(input.dtype)
