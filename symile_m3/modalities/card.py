@@ -80,7 +80,7 @@ def _modalities(config: DeclaredConfig) -> str:
         shape = f" {list(one.shape)}" if one.shape else ""
         members = " and ".join(f"`{member}`" for member in one.member)
         rows.append((f"`{one.name}`", f"{one.kind}{shape}", members, f"`{one.tower}`", "yes" if one.missing else ""))
-    head = ("", "takes", "in the tars it was trained on", "tower", "may be missing")
+    head = ("", "takes", "member", "tower", "may be missing")
     return table(head, rows) + "\n\n`declaration.toml` declares them as for training."
 
 
@@ -97,7 +97,8 @@ model = symile_m3.load("{name}")
 print(model.modalities, model.standins)
 
 candidates = model.encode("{retrieve}", [{_example(retrieved)}])  # (N, D), once for many queries
-query = {{{query}}}  # some may be left out: `standins` says what takes their place
+# Some may be left out: `standins` says what takes their place.
+query = {{{query}}}
 scores, rows = model.rank(retrieve="{retrieve}", **{{"{retrieve}": candidates}}, **query)
 ```"""
 
