@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from symile_m3.cli.build import DATA
+from symile_m3.cli.declared import CLINICAL, declaration_of, with_changes
 from symile_m3.cli.options import JsonOption, dataset_root, output_path
 from symile_m3.cli.train import OBJECTIVES, preset_config
 
 if TYPE_CHECKING:
-    from symile_m3.comparison import Question
+    from symile_m3.comparison import DeclaredQuestion, Question
     from symile_m3.recipe import TrainConfig
 
 OUT = Path("runs/compare")
@@ -63,6 +65,25 @@ def compare(
             parser=dataset_root,
             show_default="those built for --langs",
             help="Dataset to compare on, in place of --langs; may be repeated.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    modalities: Annotated[
+        Path | None,
+        typer.Option(
+            "--modalities",
+            metavar="FILE",
+            help="Compare on the modalities that this TOML file declares, in place of datasets of triples.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    retrieve: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--retrieve",
+            metavar="NAME[=NAME,...]",
+            show_default="each from all others",
+            help="Of declared modalities: which is retrieved, and from which others; may be repeated.",
             rich_help_panel=_DATA,
         ),
     ] = None,
@@ -169,7 +190,7 @@ def compare(
     from symile_m3.cli.output import show
     from symile_m3.cli.progress import open_progress
     from symile_m3.cli.tables import figures
-    from symile_m3.comparison import JobConfig, TuneConfig
+    from symile_m3.comparison import JobConfig, TuneConfig, compare_declared
     from symile_m3.comparison import compare as run_comparison
     from symile_m3.comparison.plot import draw_comparison
     from symile_m3.comparison.tables import markdown, tables
@@ -178,22 +199,31 @@ def compare(
 
     if langs is not None and data:
         raise UsageError("--langs and --data: give one of them")
-    question = _question(
-        preset_config(preset),
-        settings or [],
-        steps=steps,
-        objectives=tuple(objective or OBJECTIVES),
-        seeds=seeds,
-        data=tuple(data or ()),
-        langs=langs,
-        over=over,
-        tune=TuneConfig(trials=tune, steps=tune_steps or 0, on=tune_on),
-        reach=reach,
-    )
     work = JobConfig(jobs=jobs, threads=threads)
-    report = run_comparison(question, out, work=work, progress=open_progress())
+    asked: dict[str, Any] = {
+        "steps": steps,
+        "objectives": tuple(objective or OBJECTIVES),
+        "seeds": seeds,
+        "tune": TuneConfig(trials=tune, steps=tune_steps or 0, on=tune_on),
+        "reach": reach,
+    }
+    declared = modalities is not None or preset == CLINICAL
+    if declared:
+        for option, given in {"--langs": langs, "--over": over}.items():
+            if given is not None:
+                raise UsageError(f"{option}: only for datasets of triples; leave it out")
+        mine = _declared_question(modalities, preset, data or [], settings or [], retrieve=retrieve or [], **asked)
+        report = compare_declared(mine, out, work=work, progress=open_progress())
+    else:
+        if retrieve:
+            raise UsageError("--retrieve: only for declared modalities; give --modalities, or leave it out")
+        question = _question(
+            preset_config(preset), settings or [], data=tuple(data or ()), langs=langs, over=over, **asked
+        )
+        report = run_comparison(question, out, work=work, progress=open_progress())
     shown: list[Any] = [figures(rows.title, rows.header, rows.rows, names=rows.names) for rows in tables(report)]
-    shown.insert(1, "passes: the whole interval is above 1/w; val: best on validation; image, language: ceilings")
+    best = "val: best on validation"
+    shown.insert(1, best if declared else f"passes: the whole interval is above 1/w; {best}; image, language: ceilings")
     if any(point["results"] for point in report["points"]):
         plot = plot_to or out / "comparison.png"
         draw_comparison(plot, report)
@@ -208,6 +238,39 @@ def compare(
             f"{count} failed: {first['run']} ({first['error']}){' and others' if count > 1 else ''}; "
             "run the same command again: it goes on with what is missing"
         )
+
+
+def _declared_question(
+    modalities: Path | None,
+    preset: str,
+    data: list[Any],
+    settings: list[str],
+    *,
+    steps: int | None,
+    retrieve: list[str],
+    **others: Any,
+) -> DeclaredQuestion:
+    """What is asked of declared modalities.
+
+    Raises:
+        UsageError: something is unknown or out of range.
+    """
+    from symile_m3.comparison import DeclaredQuestion
+    from symile_m3.errors import UsageError
+
+    if len(data) > 1:
+        raise UsageError("--data: name one directory of arrays")
+    declaration = declaration_of(modalities, preset, data[0] if data else DATA)
+    assert declaration is not None
+    if any(setting.startswith("seed=") for setting in settings):
+        raise UsageError("--set seed: runs have the seeds 0, 1, ...; say how many with --seeds")
+    changes: dict[str, Any] = {} if steps is None else {"steps": steps, "epochs": 0.0}
+    return DeclaredQuestion(
+        name=preset if modalities is None else modalities.stem,
+        declaration=with_changes(declaration, changes, settings),
+        retrieve=tuple(retrieve),
+        **others,
+    )
 
 
 def _question(

@@ -9,13 +9,15 @@ from symile_m3._version import __version__
 
 if TYPE_CHECKING:
     from symile_m3.loading import TrainedModel
+    from symile_m3.modalities.loading import DeclaredModel
     from symile_m3.model import Inputs, Model
     from symile_m3.objectives.modules import MIPSimilarity, Symile
     from symile_m3.opening import load
 
-__all__ = ["Inputs", "MIPSimilarity", "Model", "Symile", "TrainedModel", "__version__", "load"]
+__all__ = ["DeclaredModel", "Inputs", "MIPSimilarity", "Model", "Symile", "TrainedModel", "__version__", "load"]
 
 _HOMES = {
+    "DeclaredModel": "symile_m3.modalities.loading",
     "Inputs": "symile_m3.model",
     "MIPSimilarity": "symile_m3.objectives.modules",
     "Model": "symile_m3.model",

@@ -7,6 +7,7 @@
     towers/<modality>/      a pretrained backbone that was a local file or folder
     README.md               the model card
 
+A run on declared modalities is exported by `symile_m3.modalities.export`.
 The bytes depend on the run, the figures and the options alone.
 """
 
@@ -14,41 +15,25 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from symile_m3.checkpoints import BEST
-from symile_m3.errors import NotBuiltError, TrainingError, UsageError
+from symile_m3.errors import TrainingError, UsageError
+from symile_m3.exportdir import Exported, best_top1, check_finished, figures_for, write_folder
+from symile_m3.modalities.export import export_declared
+from symile_m3.modalities.saved import is_declared_run
 from symile_m3.model import MODALITIES
 from symile_m3.model_card import CardFacts, model_card
-from symile_m3.portable import CONFIG, EXPORTED, MODEL, digest, read_portable, read_record
+from symile_m3.portable import CONFIG, read_portable, read_record
 from symile_m3.recipe import TrainConfig
-from symile_m3.rundir import read_config, read_summary
+from symile_m3.rundir import read_config
 from symile_m3.towers.spec import TowerSpec
 from symile_m3.towers.weights import find_weights
 
-CARD = "README.md"
 TOWERS = "towers"
 _PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Exported:
-    """A folder that was written.
-
-    Attributes:
-        folder: where.
-        objective: of the model.
-        files: name -> bytes.
-        written: whether it was written now; not if the same files were there already.
-    """
-
-    folder: Path
-    objective: str
-    files: Mapping[str, int]
-    written: bool
 
 
 def export_run(
@@ -74,73 +59,39 @@ def export_run(
         UsageError: the folder holds something else, or the figures are of another model.
         TrainingError: a file of the run is damaged.
     """
-    if not (run / BEST).is_file():
-        raise NotBuiltError(f"{run}: no trained run (it has no {BEST}); run `symile-m3 train` first, or give --runs")
-    portable = read_portable(run)
+    if is_declared_run(run):
+        return export_declared(run, folder, evaluation=evaluation, licence=licence, name=name, overwrite=overwrite)
+    check_finished(run)
+    read_portable(run)
     record, (config, fingerprint, weights) = read_record(run), read_config(run)
-    test = _figures_at_hand(run, record, config, fingerprint)
-    if evaluation is not None:
-        test = _figures_of(evaluation, record, config, fingerprint)
-    summary = run / "summary.json"
-    earlier = _check_place(folder, overwrite)
-    new = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    try:
-        new.mkdir(parents=True)
+
+    def figures(path: Path) -> Mapping[str, Any]:
+        return _figures_of(path, record, config, fingerprint)
+
+    test = figures_for(run, evaluation, figures)
+
+    def fill(new: Path) -> Callable[[Mapping[str, str]], str]:
         moved = _copy_towers(config, weights, new)
-        shutil.copyfile(run / BEST, new / EXPORTED)
-        for file in (MODEL, *record["files"]):
-            shutil.copyfile(run / file, new / file)
         _write_config(run, new, moved)
-        files = {path.relative_to(new).as_posix(): digest(path) for path in sorted(new.rglob("*")) if path.is_file()}
-        facts = CardFacts(
-            record=record,
-            config=moved,
-            fingerprint=fingerprint,
-            weights=weights,
-            validation=read_summary(run).best_top1 if summary.exists() else None,
-            test=test,
-            name=name or folder.name,
-            licence=licence,
-            files=files,
-        )
-        (new / CARD).write_text(model_card(facts), encoding="utf-8")
-        same = earlier and _contents(folder) == _contents(new)
-        if earlier and not same and not overwrite:
-            raise UsageError(f"{folder} holds an earlier export; give --overwrite to put this one in its place")
-        if not same:
-            _put_in_place(new, folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-    return Exported(folder=folder, objective=portable.objective, files=dict(sorted(sizes.items())), written=not same)
 
+        def card(files: Mapping[str, str]) -> str:
+            return model_card(
+                CardFacts(
+                    record=record,
+                    config=moved,
+                    fingerprint=fingerprint,
+                    weights=weights,
+                    validation=best_top1(run),
+                    test=test,
+                    name=name or folder.name,
+                    licence=licence,
+                    files=files,
+                )
+            )
 
-def _check_place(folder: Path, overwrite: bool) -> bool:
-    """Whether an earlier export is there.
+        return card
 
-    Raises:
-        UsageError: something else is.
-    """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return False
-    if not (folder / EXPORTED).is_file() or not (folder / MODEL).is_file():
-        also = ", and --overwrite replaces earlier exports only" if overwrite else ""
-        raise UsageError(f"--out {folder}: holds something else than an export{also}; name another folder")
-    return True
-
-
-def _put_in_place(new: Path, folder: Path) -> None:
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _contents(folder: Path) -> dict[str, str]:
-    return {path.relative_to(folder).as_posix(): digest(path) for path in folder.rglob("*") if path.is_file()}
+    return write_folder(run, folder, fill, overwrite=overwrite)
 
 
 def _write_config(run: Path, new: Path, moved: TrainConfig) -> None:
@@ -195,19 +146,6 @@ def with_tower(config: TrainConfig, spec: TowerSpec, path: str) -> TrainConfig:
         return replace(config, model=replace(config.model, text=text))
     changes: dict[str, Any] = {spec.modality: text}
     return replace(config, features=replace(config.features, **changes))
-
-
-def _figures_at_hand(
-    run: Path, record: Mapping[str, Any], config: TrainConfig, fingerprint: str
-) -> Mapping[str, Any] | None:
-    """The figures in eval.json beside the run, if it is there, newer than the weights, and of this model."""
-    path = run.parent / "eval.json"
-    if not path.is_file() or path.stat().st_mtime_ns < (run / BEST).stat().st_mtime_ns:
-        return None
-    try:
-        return _figures_of(path, record, config, fingerprint)
-    except UsageError:
-        return None
 
 
 def _figures_of(path: Path, record: Mapping[str, Any], config: TrainConfig, fingerprint: str) -> Mapping[str, Any]:

@@ -15,28 +15,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from symile_m3.accumulation import moved
 from symile_m3.assembly import Shapes, load_best, model_of, pretrained_weights, tokeniser_of
 from symile_m3.encode import open_encoder
 from symile_m3.errors import TrainingError, UsageError
 from symile_m3.features import log_mels, net_features
 from symile_m3.media import ImageOptions
-from symile_m3.model import MODALITIES, Inputs, Model
-from symile_m3.objectives import best_candidates, get_objective
-from symile_m3.objectives.scores import Scores
+from symile_m3.model import Inputs, Model
+from symile_m3.objectives import get_objective
 from symile_m3.portable import Portable, weights_file
 from symile_m3.rawmedia import ClipItem, ImageItem, as_list, is_clip, is_image, read_clip, read_image
 from symile_m3.recipe import TrainConfig
 from symile_m3.towers import audio as audio_tower
 from symile_m3.towers.device import device as usual_device
-
-_BATCH = 32
-
-Given = Tensor | Any
-"""Of one modality: raw media, one or several, or representations (N, D) as the encoders return them."""
+from symile_m3.trained import Given, Trained, in_parts
 
 
-class TrainedModel:
+class TrainedModel(Trained):
     """A model that was trained, and what it takes to use it.
 
     Made by `symile_m3.load`. Representations are float32 and on the CPU, whatever the towers run on.
@@ -52,33 +46,24 @@ class TrainedModel:
     """
 
     def __init__(self, directory: Path, config: TrainConfig, portable: Portable, model: Model) -> None:
-        self.directory = directory
+        super().__init__(
+            directory,
+            model,
+            get_objective(portable.objective, config.negatives),
+            standins=portable.standins,
+            origins=portable.origins,
+            learned=frozenset(name for name, p in config.missing.items() if p),
+        )
         self.config = config
         self.dataset = portable.dataset
-        self.objective = portable.objective
         self.vocabulary = portable.words
         self.languages = tuple(portable.dataset.get("languages", ()))
-        self._objective = get_objective(portable.objective, config.negatives)
-        # As in evaluation: the cosine of a pair needs no third modality; a product does.
-        alone = "" if any(config.missing.values()) else self._objective.alone
-        self._in_pairs = bool(alone)
-        self.standins: Mapping[str, str] = dict.fromkeys(MODALITIES, alone) if alone else dict(portable.origins)
         self._portable = portable
-        self._model = model.eval()
-        self._device = next(model.parameters()).device
         self._image_options = ImageOptions(
             size_px=int(portable.dataset.get("image_px", 224)), crop=str(portable.dataset.get("crop", "centre"))
         )
         self._tokeniser = tokeniser_of(portable.words, config)
         self._known = frozenset(portable.words)
-
-    @property
-    def dim(self) -> int:
-        """D of the representations."""
-        return self.config.model.dim
-
-    def __repr__(self) -> str:
-        return f"TrainedModel({str(self.directory)!r}, objective={self.objective!r}, dim={self.dim})"
 
     @torch.no_grad()
     def encode_images(self, images: ImageItem | Sequence[ImageItem]) -> Tensor:
@@ -95,7 +80,7 @@ class TrainedModel:
             SymileM3Error: the weights of the image tower are not to be had.
         """
         found = []
-        for part in _parts(as_list(images, is_image)):
+        for part in in_parts(as_list(images, is_image)):
             views = [self._images.views(read_image(item, self._image_options), 1) for item in part]
             features = self._kept(self._images.features(torch.cat(views)))
             found.append(self._encode("image", Inputs(given={"image": (features,)})))
@@ -118,7 +103,7 @@ class TrainedModel:
         return self._joined(
             [
                 self._encode("audio", self._clip_inputs([read_clip(item) for item in part]))
-                for part in _parts(as_list(clips, is_clip))
+                for part in in_parts(as_list(clips, is_clip))
             ]
         )
 
@@ -131,28 +116,16 @@ class TrainedModel:
             TrainingError: a text is longer than the text tower takes.
         """
         found = []
-        for part in _parts(as_list(texts, lambda given: isinstance(given, str))):
+        for part in in_parts(as_list(texts, lambda given: isinstance(given, str))):
             self._check_words(part)
             found.append(self._encode("text", Inputs(given={"text": (self._tokeniser(part),)})))
         return self._joined(found)
 
-    def encode(self, modality: str, given: Given) -> Tensor:
-        """Representations (N, D) of raw media of a modality; representations are returned as they are.
-
-        Raises:
-            UsageError: an unknown modality, or representations of another width.
-        """
-        if modality not in MODALITIES:
-            raise UsageError(f"{modality!r}: no modality; known: {', '.join(MODALITIES)}")
-        if isinstance(given, Tensor):
-            if given.ndim != 2 or given.shape[1] != self.dim:
-                raise UsageError(f"{modality}: representations are (N, {self.dim}), not {tuple(given.shape)}")
-            return given.detach().float().cpu()
+    def _encode_raw(self, modality: str, given: Any) -> Tensor:
         encoders = {"image": self.encode_images, "audio": self.encode_audio, "text": self.encode_texts}
         rep_ND: Tensor = encoders[modality](given)
         return rep_ND
 
-    @torch.no_grad()
     def scores(
         self,
         *,
@@ -174,10 +147,8 @@ class TrainedModel:
             UsageError: no candidates, no query, or numbers of queries that do not go together.
             SourceError: a medium cannot be used.
         """
-        scores, queries, candidates_ND = self._asked({"image": image, "audio": audio, "text": text}, retrieve)
-        return scores(queries, candidates_ND).cpu()
+        return self._scores({"image": image, "audio": audio, "text": text}, retrieve)
 
-    @torch.no_grad()
     def rank(
         self,
         *,
@@ -200,44 +171,7 @@ class TrainedModel:
             UsageError: as for `scores`, or k is less than 1.
             SourceError: a medium cannot be used.
         """
-        scores, queries, candidates_ND = self._asked({"image": image, "audio": audio, "text": text}, retrieve)
-        if k is not None and k < 1:
-            raise UsageError(f"k = {k}: at least 1")
-        most = len(candidates_ND)
-        best_QK, rows_QK = best_candidates(scores, queries, candidates_ND, min(k or most, most))
-        return best_QK.cpu(), rows_QK.cpu()
-
-    def _asked(self, given: Mapping[str, Given | None], retrieve: str) -> tuple[Scores, list[Tensor], Tensor]:
-        """What scores them, and the representations of the queries, one (Q, D) a modality, and of the candidates."""
-        if retrieve not in MODALITIES:
-            raise UsageError(f"retrieve={retrieve!r}: no modality; known: {', '.join(MODALITIES)}")
-        others = [name for name in MODALITIES if name != retrieve]
-        if given[retrieve] is None:
-            raise UsageError(f"no candidates: give {retrieve}=, or another modality to retrieve=")
-        if all(given[name] is None for name in others):
-            raise UsageError(f"no query: give {' or '.join(f'{name}=' for name in others)}, or both")
-        found = {name: self.encode(name, value) for name, value in given.items() if value is not None}
-        if not len(found[retrieve]):
-            raise UsageError(f"no candidates: {retrieve}= is empty")
-        count = max(len(found[name]) for name in others if name in found)
-        queries: dict[str, Tensor] = {}
-        for name in others:
-            if name not in found and self._in_pairs:
-                continue
-            rep_QD = found[name] if name in found else self._portable.standins[name][None]
-            if len(rep_QD) not in (1, count):
-                numbers = " and ".join(f"{len(found[name])} of {name}" for name in others)
-                raise UsageError(f"queries of {numbers}: give as many of each, or one of one of them")
-            queries[name] = rep_QD.expand(count, -1).to(self._device)
-        scores = self._model.scores(self._objective, retrieve, tuple(queries))
-        return scores, list(queries.values()), found[retrieve].to(self._device)
-
-    def _encode(self, modality: str, inputs: Inputs) -> Tensor:
-        rep_ND = self._model.encode(modality, moved(inputs, self._device))
-        return rep_ND.float().cpu()
-
-    def _joined(self, parts: list[Tensor]) -> Tensor:
-        return torch.cat(parts) if parts else torch.empty(0, self.dim)
+        return self._rank({"image": image, "audio": audio, "text": text}, retrieve, k)
 
     def _kept(self, features: Tensor) -> Tensor:
         """As features are kept for training: in half precision unless the recipe says otherwise."""
@@ -289,10 +223,6 @@ class TrainedModel:
                         + (f"; near: {', '.join(near)}" if near else "; `vocabulary` lists those it knows")
                         + "; words are joined by _"
                     )
-
-
-def _parts(items: Sequence[Any]) -> list[Sequence[Any]]:
-    return [items[start : start + _BATCH] for start in range(0, len(items), _BATCH)]
 
 
 def open_model(directory: Path, config: TrainConfig, weights: Mapping[str, str], portable: Portable) -> TrainedModel:

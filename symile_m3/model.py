@@ -105,6 +105,10 @@ class Model(nn.Module):
         objective: decides where the learned scale starts and ends, and what else is learned; its name will do.
         dim: D.
         log_scale: logarithm of the scale at the beginning, in place of the objective's.
+
+    Raises:
+        ValueError: there are fewer than two towers.
+        UsageError: the objective is unknown, or not for so many.
     """
 
     def __init__(
@@ -120,6 +124,7 @@ class Model(nn.Module):
             raise ValueError(f"{len(towers)} towers: contrast needs at least two modalities")
         if isinstance(objective, str):
             objective = get_objective(objective)
+        objective.check_modalities(len(towers))
         self.towers = nn.ModuleDict(towers)
         self.log_scale = nn.Parameter(torch.tensor(objective.init_log_scale if log_scale is None else log_scale))
         self.max_log_scale = objective.max_log_scale

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from symile_m3._version import __version__
 from symile_m3.languages import language_name
-from symile_m3.recipe import TrainConfig
+from symile_m3.recipe import LoopConfig, TrainConfig
 from symile_m3.wording import objective_title
 
 _METRICS = (("top1", "accuracy", "Top-1"), ("top5", "top_5_accuracy", "Top-5"), ("mrr", "mrr", "Mean reciprocal rank"))
 
 
+C = TypeVar("C", bound=LoopConfig)
+
+
 @dataclass(frozen=True, kw_only=True)
-class CardFacts:
+class CardFacts(Generic[C]):
     """What a card is written from.
 
     Attributes:
@@ -31,7 +34,7 @@ class CardFacts:
     """
 
     record: Mapping[str, Any]
-    config: TrainConfig
+    config: C
     fingerprint: str
     weights: Mapping[str, str]
     validation: float | None
@@ -46,19 +49,18 @@ class CardFacts:
         found: Mapping[str, Any] = self.record["dataset"]
         return found
 
-    @property
-    def title(self) -> str:
-        """Of the card."""
-        objective = str(self.record["objective"])
-        languages, classes = len(self.dataset["languages"]), self.dataset["classes"]
-        return f"{objective_title(objective)} on Symile-M3: {languages} languages, {classes} classes"
+
+def _title(facts: CardFacts[TrainConfig]) -> str:
+    objective = str(facts.record["objective"])
+    languages, classes = len(facts.dataset["languages"]), facts.dataset["classes"]
+    return f"{objective_title(objective)} on Symile-M3: {languages} languages, {classes} classes"
 
 
-def model_card(facts: CardFacts) -> str:
+def model_card(facts: CardFacts[TrainConfig]) -> str:
     """README.md of the folder. Its bytes depend on the facts alone: no dates, and no paths."""
     parts = (
         f"---\n{_header(facts)}\n---",
-        f"# {facts.title}",
+        f"# {_title(facts)}",
         _what(facts),
         "## Use",
         usage(facts.name),
@@ -71,27 +73,50 @@ def model_card(facts: CardFacts) -> str:
         "## What it was trained on, and whose that is",
         _sources(facts),
         "## Files",
-        _table(("file", "SHA-256"), [(f"`{name}`", f"`{found}`") for name, found in sorted(facts.files.items())]),
+        table(("file", "SHA-256"), [(f"`{name}`", f"`{found}`") for name, found in sorted(facts.files.items())]),
     )
     return "\n\n".join(parts) + "\n"
 
 
-def _header(facts: CardFacts) -> str:
-    """The YAML that the Hugging Face Hub reads."""
+def _header(facts: CardFacts[TrainConfig]) -> str:
+    figures = [(kind, name, float(facts.test[key])) for key, kind, name in _METRICS if facts.test and key in facts.test]
+    return card_header(
+        facts,
+        title=_title(facts),
+        task="Retrieval of the image from audio and text",
+        dataset="symile-m3",
+        tags=("image", "audio", "text"),
+        figures=figures,
+        languages=facts.dataset["languages"],
+    )
+
+
+def card_header(
+    facts: CardFacts[C],
+    *,
+    title: str,
+    task: str,
+    dataset: str,
+    tags: Sequence[str],
+    figures: Sequence[tuple[str, str, float]],
+    languages: Sequence[str] | None = None,
+) -> str:
+    """The YAML that the Hugging Face Hub reads.
+
+    Args:
+        figures: kind, name and value of each figure on the test samples; without any, that on the validation samples.
+    """
     from huggingface_hub import EvalResult, ModelCardData
 
-    split, figures = (
-        "test",
-        [(kind, name, float(facts.test[key])) for key, kind, name in _METRICS if facts.test and key in facts.test],
-    )
+    split = "test"
     if not figures and facts.validation is not None:
         split, figures = "validation", [("accuracy", "Top-1", facts.validation)]
     results = [
         EvalResult(
             task_type="feature-extraction",
-            task_name="Retrieval of the image from audio and text",
-            dataset_type="symile-m3",
-            dataset_name=facts.title.partition(" on ")[2],
+            task_name=task,
+            dataset_type=dataset,
+            dataset_name=title.partition(" on ")[2],
             dataset_split=split,
             dataset_args={"fingerprint": facts.fingerprint},
             metric_type=kind,
@@ -101,19 +126,19 @@ def _header(facts: CardFacts) -> str:
         for kind, name, value in figures
     ]
     return ModelCardData(
-        language=[*facts.dataset["languages"]],
+        language=None if languages is None else [*languages],
         license=facts.licence,
         library_name="symile-m3",
         pipeline_tag="feature-extraction",
-        tags=["symile", "multimodal", "contrastive-learning", "image", "audio", "text", "symile-m3"],
-        datasets=["symile-m3"],
+        tags=["symile", "multimodal", "contrastive-learning", *tags, "symile-m3"],
+        datasets=[dataset] if languages is not None else None,
         metrics=sorted({kind for kind, _, _ in figures}),
-        model_name=facts.title,
+        model_name=title,
         eval_results=results or None,
     ).to_yaml()
 
 
-def _what(facts: CardFacts) -> str:
+def _what(facts: CardFacts[TrainConfig]) -> str:
     languages = ", ".join(map(language_name, facts.dataset["languages"]))
     objective = str(facts.record["objective"])
     score = {
@@ -155,7 +180,7 @@ print(model.scores(image=images, text=text).shape)
 ```"""
 
 
-def _figures(facts: CardFacts) -> str:
+def _figures(facts: CardFacts[TrainConfig]) -> str:
     rows: list[tuple[str, str, str]] = []
     if facts.test:
         for key, _, name in _METRICS:
@@ -177,10 +202,10 @@ def _figures(facts: CardFacts) -> str:
             " Not measured on the test samples here;\n"
             "`symile-m3 eval --json` does, and `symile-m3 export --eval` takes it."
         )
-    return f"{intro}\n\n" + _table(("", "value", "95% interval"), rows)
+    return f"{intro}\n\n" + table(("", "value", "95% interval"), rows)
 
 
-def _training(facts: CardFacts) -> str:
+def _training(facts: CardFacts[TrainConfig]) -> str:
     config, dataset = facts.config, facts.dataset
     specs = {"image": config.features.image, "audio": config.features.audio, "text": config.model.text}
     samples = ", ".join(f"{count:,} {split}" for split, count in dataset["samples"].items())
@@ -200,10 +225,10 @@ def _training(facts: CardFacts) -> str:
         ("seed", str(config.seed)),
         ("dataset", f"`{facts.fingerprint}`: {samples}; split by {dataset['split_by']}, text {dataset['text']}"),
     ]
-    return _table(("", ""), rows) + "\n\n`config.json` has every setting."
+    return table(("", ""), rows) + "\n\n`config.json` has every setting."
 
 
-def _limits(facts: CardFacts) -> str:
+def _limits(facts: CardFacts[TrainConfig]) -> str:
     kinds = {str(row["source"]).partition(":")[0] for row in facts.dataset["sources"]}
     limits = [
         "It knows the classes and languages above and no others; a word outside its vocabulary is refused."
@@ -219,15 +244,16 @@ def _limits(facts: CardFacts) -> str:
     return "\n".join(f"- {limit}" for limit in limits)
 
 
-def _sources(facts: CardFacts) -> str:
+def _sources(facts: CardFacts[TrainConfig]) -> str:
     rows = [
         (str(row["media"]), _cell(row["source"]), _cell(row["licence"]), f"{row['count']:,}")
         for row in facts.dataset["sources"]
     ]
-    return _table(("media", "source", "licence", "count"), rows)
+    return table(("media", "source", "licence", "count"), rows)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """In Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

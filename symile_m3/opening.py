@@ -10,6 +10,8 @@ from symile_m3.checkpoints import BEST
 from symile_m3.errors import NotBuiltError, TrainingError, UsageError
 from symile_m3.export import TOWERS, located
 from symile_m3.loading import TrainedModel, open_model
+from symile_m3.modalities.loading import DeclaredModel, open_declared
+from symile_m3.modalities.saved import is_declared_run
 from symile_m3.objectives import OBJECTIVES
 from symile_m3.portable import BESIDE, CONFIG, EXPORTED, MODEL, read_portable
 from symile_m3.rundir import read_config
@@ -21,8 +23,8 @@ _WANTED = (
 )
 
 
-def load(run: str | PathLike[str], *, revision: str | None = None) -> TrainedModel:
-    """A trained model, for use without its dataset.
+def load(run: str | PathLike[str], *, revision: str | None = None) -> TrainedModel | DeclaredModel:
+    """A trained model, for use without its dataset: a `TrainedModel` of triples, or a `DeclaredModel`.
 
     Args:
         run: the directory of a run (`runs/m3/symile`), a folder written by `symile-m3 export`, or the name of a model
@@ -31,11 +33,12 @@ def load(run: str | PathLike[str], *, revision: str | None = None) -> TrainedMod
 
     Raises:
         NotBuiltError: there is no such run or model, or the run is not finished.
-        UsageError: the directory holds several runs, or the name is none.
+        UsageError: the directory holds several runs, the name is none, or a tower of the user's is not to be had.
         TrainingError: something is damaged or cannot be downloaded.
     """
     directory = Path(run).expanduser()
-    if not directory.is_dir():
+    downloaded = not directory.is_dir()
+    if downloaded:
         directory = download(str(run), revision)
     elif revision is not None:
         raise UsageError(f"revision={revision!r}: {run} is a directory, not a model on the Hub")
@@ -44,6 +47,8 @@ def load(run: str | PathLike[str], *, revision: str | None = None) -> TrainedMod
         raise UsageError(f"{run} holds the runs {' and '.join(runs)}: name one of them, such as {directory / runs[0]}")
     if not (directory / CONFIG).exists():
         raise NotBuiltError(f"{run}: no run and no exported model (it has no {CONFIG})")
+    if is_declared_run(directory):
+        return open_declared(directory, own_towers=not downloaded)
     portable = read_portable(directory)
     config, _, weights = read_config(directory)
     return open_model(directory, located(config, directory), weights, portable)

@@ -42,9 +42,9 @@ class Portable:
 
     Attributes:
         objective: its name.
-        image_features: F of the image features; of no account for a backbone that is trained.
-        audio_features: F of the clip features; None where the tower takes log-mels.
-        words: of the text table, by row; empty for a pretrained text tower.
+        image_features: F of the image features; of no account for a backbone that is trained, and declared modalities.
+        audio_features: F of the clip features; None where the tower takes log-mels, and for declared modalities.
+        words: of the text table, by row; empty for a pretrained text tower, and for declared modalities.
         audio_net: the weights of the net fitted to the clips, by name; None for other audio towers.
         standins: modality -> (D,) what stands for a missing one.
         origins: modality -> what that is.
@@ -52,10 +52,10 @@ class Portable:
     """
 
     objective: str
-    image_features: int
-    audio_features: int | None
-    words: tuple[str, ...]
-    audio_net: Mapping[str, Tensor] | None
+    image_features: int = 0
+    audio_features: int | None = None
+    words: tuple[str, ...] = ()
+    audio_net: Mapping[str, Tensor] | None = None
     standins: Mapping[str, Tensor]
     origins: Mapping[str, str]
     dataset: Mapping[str, Any] = field(default_factory=dict)

@@ -47,7 +47,7 @@ def read_image(item: ImageItem, options: ImageOptions) -> NDArray[np.uint8]:
         TypeError: it is none of `ImageItem`.
     """
     if isinstance(item, str | PathLike):
-        data = _read(Path(item))
+        data = read_file(Path(item))
         return _named(f"{item}", lambda: prepare.fit(prepare.decode(data, options.size_px), options))
     if isinstance(item, Image.Image):
         return _named("an image", lambda: prepare.fit(prepare.of_pillow(item), options))
@@ -65,10 +65,28 @@ def read_clip(item: ClipItem) -> NDArray[np.float32]:
         SourceError: it is no audio, is silent or too short, or cannot be read.
         TypeError: it is none of `ClipItem`.
     """
+    what, samples_T, rate_hz = open_clip(item, max_seconds=_MOST_S)
+    if rate_hz != SAMPLE_RATE_HZ:
+        samples_T = soxr.resample(samples_T, rate_hz, SAMPLE_RATE_HZ, quality="HQ")
+    if float(np.abs(samples_T).max(initial=0.0)) < _SILENT_PEAK:
+        raise SourceError(f"{what} is silent")
+    samples_T = trim_clip(samples_T)[: int(LONGEST_S * SAMPLE_RATE_HZ)]
+    if len(samples_T) < _SHORTEST_S * SAMPLE_RATE_HZ:
+        raise SourceError(f"{what} lasts {len(samples_T) / SAMPLE_RATE_HZ:.2f} s, less than {_SHORTEST_S} s")
+    return level_clip(samples_T).astype(np.float32)
+
+
+def open_clip(item: ClipItem, *, max_seconds: float) -> tuple[str, NDArray[np.float32], int]:
+    """What a recording is called, its samples (T,) as they are, and their rate in Hz.
+
+    Raises:
+        SourceError: it is no audio, is longer than `max_seconds`, or cannot be read.
+        TypeError: it is none of `ClipItem`.
+    """
     if isinstance(item, str | PathLike):
         what = f"{item}"
-        data = _read(Path(item))
-        samples_T, rate_hz = _named(what, lambda: decode_audio(data, max_seconds=_MOST_S))
+        data = read_file(Path(item))
+        samples_T, rate_hz = _named(what, lambda: decode_audio(data, max_seconds=max_seconds))
     elif isinstance(item, tuple) and len(item) == 2:
         what = "a waveform"
         given, rate_hz = item
@@ -82,14 +100,7 @@ def read_clip(item: ClipItem) -> NDArray[np.float32]:
     samples_T = samples_T.astype(np.float32, copy=False)
     if not np.isfinite(samples_T).all():
         raise SourceError(f"{what}: has samples that are not finite")
-    if rate_hz != SAMPLE_RATE_HZ:
-        samples_T = soxr.resample(samples_T, int(rate_hz), SAMPLE_RATE_HZ, quality="HQ")
-    if float(np.abs(samples_T).max(initial=0.0)) < _SILENT_PEAK:
-        raise SourceError(f"{what} is silent")
-    samples_T = trim_clip(samples_T)[: int(LONGEST_S * SAMPLE_RATE_HZ)]
-    if len(samples_T) < _SHORTEST_S * SAMPLE_RATE_HZ:
-        raise SourceError(f"{what} lasts {len(samples_T) / SAMPLE_RATE_HZ:.2f} s, less than {_SHORTEST_S} s")
-    return level_clip(samples_T).astype(np.float32)
+    return what, samples_T, int(rate_hz)
 
 
 def as_list(items: Any, single: Callable[[Any], bool]) -> Sequence[Any]:
@@ -109,7 +120,12 @@ def is_clip(item: Any) -> bool:
     return isinstance(item, str | PathLike)
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
     try:
         return path.expanduser().read_bytes()
     except OSError as error:

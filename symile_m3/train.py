@@ -22,6 +22,7 @@ from symile_m3.recipe import LoopConfig, RunOptions, TrainConfig
 from symile_m3.run import Run
 from symile_m3.rundir import RunSummary, check_run, note_session, read_summary
 from symile_m3.runlog import check_logs
+from symile_m3.towers.sharednorm import SharedBatchNorm
 from symile_m3.triples import TripleTask
 
 __all__ = ["RunSummary", "check_shares", "new_run", "train"]
@@ -54,10 +55,7 @@ def train(
     progress = progress or NoProgress()
     config = config or TrainConfig()
     options = options or RunOptions()
-    chosen = [get_objective(name, config.negatives) for name in dict.fromkeys(objectives)]
-    if config.negatives != TrainConfig().negatives and not any(objective.takes_negatives for objective in chosen):
-        names = " and ".join(objective.name for objective in chosen)
-        raise UsageError(f"negatives {config.negatives}: symile and sigmoid take them, not {names}; leave them out")
+    chosen = choose_objectives(objectives, config)
     check_logs(options.logs)
     place = open_place(config.precision)
     if not place.first:
@@ -107,6 +105,21 @@ def train(
         prepare=prepare,
         finish=finish,
     )
+
+
+def choose_objectives(names: Sequence[str], config: LoopConfig) -> list[Objective]:
+    """The objectives of these names, each once, for the modalities and negatives of a recipe.
+
+    Raises:
+        UsageError: one is unknown, or not for so many modalities, or none takes the negatives.
+    """
+    chosen = [get_objective(name, config.negatives) for name in dict.fromkeys(names)]
+    for objective in chosen:
+        objective.check_modalities(len(config.modality_names))
+    if config.negatives != TrainConfig().negatives and not any(objective.takes_negatives for objective in chosen):
+        said = " and ".join(objective.name for objective in chosen)
+        raise UsageError(f"negatives {config.negatives}: symile and sigmoid take them, not {said}; leave them out")
+    return chosen
 
 
 def carry_out(
@@ -200,10 +213,14 @@ def _check_norms(model: Model, options: RunOptions, place: Place) -> None:
         return
     model.train()  # what is frozen stays in evaluation mode, and normalises by what it has learned
     for modality, tower in model.towers.items():
-        if any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) and part.training for part in tower.modules()):
+        parts = [part for part in tower.modules() if isinstance(part, torch.nn.modules.batchnorm._BatchNorm)]
+        norms = [part for part in parts if part.training]
+        shared = all(isinstance(norm, SharedBatchNorm) for norm in norms)
+        if norms and (options.micro_batch or not shared):
             raise UsageError(
-                f"{modality}: a tower that is trained and normalises over the batch: train it in one process, and "
-                "without --micro-batch"
+                f"{modality}: a tower that is trained and normalises over the batch: train it "
+                + ("" if shared else "in one process, and ")
+                + "without --micro-batch"
             )
 
 

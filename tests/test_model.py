@@ -8,6 +8,7 @@ import pytest
 import torch
 from random_model import DIM, random_model
 
+from symile_m3.errors import UsageError
 from symile_m3.model import Inputs, Model
 from symile_m3.objectives import get_objective, symile_loss
 from symile_m3.towers.audio import AudioHead
@@ -49,6 +50,13 @@ def test_the_scale_begins_and_ends_where_the_objective_says(name: str) -> None:
 def test_one_tower_is_refused() -> None:
     with pytest.raises(ValueError, match="1 towers: contrast needs at least two modalities"):
         Model({"a": torch.nn.Linear(2, DIM)}, "symile", dim=DIM)
+
+
+def test_an_objective_for_another_number_of_towers_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^objective triangle: it is for 3 modalities, and these are 4; symile, clip"):
+        Model(four_towers(), "triangle", dim=DIM)
+    three = dict(list(four_towers().items())[:3])
+    assert Model(three, "triangle", dim=DIM).modalities == ("a", "b", "c")
 
 
 def test_what_no_tower_has_learned_to_miss_is_refused() -> None:

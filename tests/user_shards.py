@@ -58,6 +58,6 @@ def write_user_shards(root: Path, train: int = 64, val: int = 16, test: int = 24
     return root
 
 
-def block(language: str) -> str:
-    """The block of the documentation in a language."""
-    return DOCS.read_text().split(f"```{language}\n")[1].split("```")[0]
+def block(language: str, number: int = 0) -> str:
+    """A block of the documentation in a language, the first by default."""
+    return DOCS.read_text().split(f"```{language}\n")[1 + number].split("```")[0]

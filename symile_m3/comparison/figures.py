@@ -11,6 +11,7 @@ from typing import Any
 from symile_m3.comparison.tuning import TrialPoint
 from symile_m3.comparison.worker import Job
 from symile_m3.errors import TrainingError
+from symile_m3.recipe import TrainConfig
 from symile_m3.rundir import RunSummary
 
 Metrics = Sequence[Mapping[str, float]]
@@ -47,9 +48,9 @@ def objective_figures(
         "seconds_a_step": median(summary.seconds / max(1, summary.steps) for _, summary in runs),
         "samples_per_s": median(record["samples_per_s"] for curve in curves for record in curve),
         "lr": config.lr,
-        "image_lr": config.image_lr,
+        **({"image_lr": config.image_lr} if isinstance(config, TrainConfig) else {}),
         "rate_factor": point.rate_factor,
-        "log_scale_offset": config.model.log_scale_offset,
+        "log_scale_offset": (config.model if isinstance(config, TrainConfig) else config).log_scale_offset,
         "log_scale_at_end": mean(curve[-1]["log_scale"] for curve in curves),
         "reach": {
             "val_top1": reach,

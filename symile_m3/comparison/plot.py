@@ -52,15 +52,16 @@ def draw_comparison(path: Path, report: Mapping[str, Any]) -> None:
 
 
 def _groups(axis: Any, points: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
-    """A group of dots for each dataset, with 1/w as a line across the group."""
+    """A group of dots for each dataset or retrieval, with 1/w, or chance, as a line across the group."""
     width = 0.8 / len(names)
     for j, name in enumerate(names):
         at = [i + (j - (len(names) - 1) / 2) * width for i, point in enumerate(points) if name in point["results"]]
         _dots(axis, at, [point["results"][name] for point in points if name in point["results"]], name, "none")
     for i, point in enumerate(points):
-        exact = point["bounds"].get("text_only")
+        chance = point["bounds"].get("chance")
+        exact = point["bounds"].get("text_only") if chance is None else chance
         if exact is not None:
-            label = "1/w" if i == 0 else None
+            label = None if i else "1/w" if chance is None else "chance"
             axis.hlines(exact, i - 0.45, i + 0.45, colors=EXACT, linestyles="--", label=label)
     axis.set_xticks(range(len(points)), [_label(point) for point in points])
 
@@ -115,6 +116,8 @@ def _panels(points: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[Map
 
 
 def _label(point: Mapping[str, Any]) -> str:
+    if "retrieve" in point["dataset"]:
+        return f"{point['dataset']['retrieve']}\nfrom " + ",\n".join(point["dataset"]["from"])
     return f"{point['name']}\n{point['dataset']['languages']} languages"
 
 

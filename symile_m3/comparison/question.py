@@ -10,8 +10,9 @@ from pathlib import Path
 
 from symile_m3.comparison import datasets
 from symile_m3.comparison.datasets import Source
-from symile_m3.comparison.tuning import TuneConfig
+from symile_m3.comparison.tuning import C, TuneConfig
 from symile_m3.errors import UsageError
+from symile_m3.modalities.declaration import DeclaredConfig
 from symile_m3.objectives import get_objective
 from symile_m3.recipe import TrainConfig
 
@@ -157,7 +158,7 @@ class Point:
         return f"{self.source.name}, {self.value}" if self.value else self.source.name
 
 
-def recipe_for(objective: str, recipe: TrainConfig) -> TrainConfig:
+def recipe_for(objective: str, recipe: C) -> C:
     """The recipe without settings that the objective has no use for, so that no run is made twice.
 
     Raises:
@@ -178,7 +179,7 @@ def takes_negatives(objective: str) -> bool:
     return get_objective(objective).takes_negatives
 
 
-def recipe_key(recipe: TrainConfig) -> str:
+def recipe_key(recipe: TrainConfig | DeclaredConfig) -> str:
     """What names a recipe, whatever the seed."""
     settings = {name: value for name, value in asdict(recipe).items() if name != "seed"}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]

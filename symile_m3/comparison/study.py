@@ -10,7 +10,7 @@ Paths follow from what a run is of, so comparisons in the same directory share w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -28,6 +28,9 @@ from symile_m3.evaluate import evaluate
 from symile_m3.features import Dataset
 from symile_m3.progress import NoProgress, Progress, Task
 from symile_m3.recipe import TrainConfig
+
+Trials = tuple[Path, list[TrialPoint], list[Job]]
+"""Where what comes out is written, what is tried, and a job for each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,8 +149,7 @@ def _tuned(
     last = {place.folder: place for place in reversed(places)}
     largest = max(reversed(last.values()), key=_size)
     chosen = list(reversed(last.values())) if question.tune.on == tuning.EACH else [largest]
-    found: dict[tuple[str, str], Tuned] = {}
-    waiting: dict[tuple[str, str], tuple[Path, list[TrialPoint], list[Job]]] = {}
+    asked: dict[tuple[str, str], Trials] = {}
     for place in chosen:
         for name in question.objectives:
             # With what `over` varies left as it is without: no value of it is tuned for.
@@ -155,11 +157,33 @@ def _tuned(
             trials = tuning.trial_recipes(recipe_for(name, recipe), question.tune)
             jobs = [_trial(place, name, i, tried, out) for i, (_, tried) in enumerate(trials)]
             path = out / "tuning" / f"{place.folder}-{name}-{tuning.trials_key(jobs)}.json"
-            earlier = tuning.remembered(path)
-            if earlier is not None:
-                found[place.folder, name] = earlier
-            else:
-                waiting[place.folder, name] = (path, [point for point, _ in trials], jobs)
+            asked[place.folder, name] = (path, [point for point, _ in trials], jobs)
+    found = run_trials(asked, work, progress, failed)
+    folder_of = {place.folder: place.folder if question.tune.on == tuning.EACH else largest.folder for place in places}
+
+    def tuned(place: _Place, objective: str) -> TrialPoint | None:
+        outcome = found.get((folder_of[place.folder], objective))
+        return outcome.point if outcome else None
+
+    return tuned, trial_records(found)
+
+
+def run_trials(
+    asked: Mapping[tuple[str, str], Trials], work: JobConfig, progress: Progress, failed: list[dict[str, str]]
+) -> dict[tuple[str, str], Tuned]:
+    """Run the trials of each dataset and objective that is not tuned yet; what failed is added to `failed`.
+
+    Args:
+        asked: (dataset, objective) -> where the outcome is written, the points, and a job for each.
+    """
+    found: dict[tuple[str, str], Tuned] = {}
+    waiting: dict[tuple[str, str], Trials] = {}
+    for key, trials in asked.items():
+        earlier = tuning.remembered(trials[0])
+        if earlier is not None:
+            found[key] = earlier
+        else:
+            waiting[key] = trials
     all_jobs = [job for _, _, jobs in waiting.values() for job in jobs]
     ended = {end.job.run: end for end in run_jobs("Tuning", all_jobs, work, progress)} if all_jobs else {}
     for key, (path, points, jobs) in waiting.items():
@@ -169,16 +193,15 @@ def _tuned(
         else:
             tuning.remember(path, outcome)
             found[key] = outcome
-    folder_of = {place.folder: place.folder if question.tune.on == tuning.EACH else largest.folder for place in places}
+    return found
 
-    def tuned(place: _Place, objective: str) -> TrialPoint | None:
-        outcome = found.get((folder_of[place.folder], objective))
-        return outcome.point if outcome else None
 
+def trial_records(found: Mapping[tuple[str, str], Tuned]) -> dict[str, dict[str, Any]]:
+    """What was tried and chosen, by dataset and objective."""
     records: dict[str, dict[str, Any]] = {}
     for (folder, name), outcome in found.items():
         records.setdefault(folder, {})[name] = outcome.record()
-    return tuned, records
+    return records
 
 
 def _size(place: _Place) -> tuple[int, int, int]:
@@ -216,7 +239,7 @@ def _point(
         place.point.source.root,
         [end.job.directory for ends in trained.values() for end in ends],
         bootstrap=question.bootstrap,
-        progress=_Quiet(progress),
+        progress=Quiet(progress),
     )
     results = {
         name: objective_figures(
@@ -246,7 +269,7 @@ def _question(question: Question, places: Sequence[_Place]) -> dict[str, Any]:
     return record
 
 
-class _Quiet:
+class Quiet:
     """Shows no tasks of the evaluations, which are short and many; says what they say."""
 
     def __init__(self, progress: Progress) -> None:

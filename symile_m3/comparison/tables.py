@@ -33,10 +33,14 @@ class Rows:
 
 def tables(report: Mapping[str, Any]) -> list[Rows]:
     """The tables of a report: accuracies, cost, time to an accuracy, paired differences, tuning, and what failed."""
+    declared = "modalities" in report["question"]
+    once = report  # the runs of declared modalities are the same at every point
+    if declared:
+        once = {**report, "points": [{**point, "name": point["dataset"]["name"]} for point in report["points"][:1]]}
     found = [
-        accuracy_rows(report),
-        cost_rows(report),
-        reach_rows(report),
+        retrieval_rows(report) if declared else accuracy_rows(report),
+        cost_rows(once),
+        reach_rows(once),
         difference_rows(report),
         tuning_rows(report),
         failed_rows(report),
@@ -94,9 +98,35 @@ def accuracy_rows(report: Mapping[str, Any]) -> Rows:
     )
 
 
+def retrieval_rows(report: Mapping[str, Any]) -> Rows:
+    """Test figures of every objective for every retrieval of declared modalities, beside chance.
+
+    `val` is the best validation top-1, of the one retrieval that validation makes.
+    """
+    rows = tuple(
+        (
+            point["name"],
+            name,
+            _share(result["top1"]),
+            _span(result["ci95"]),
+            _share(result["mrr"]),
+            str(len(result["runs"])),
+            _share(point["bounds"]["chance"]),
+            f"{point['dataset']['candidates']:,}",
+            f"{point['dataset']['n']:,}",
+            _share(result["best_val"]),
+        )
+        for point in report["points"]
+        for name, result in point["results"].items()
+    )
+    header = ("", "objective", "top-1", "95% interval", "MRR", "seeds", "chance", "of", "queries", "val")
+    return Rows(title="Retrieval on the test samples", header=header, rows=rows, names=2)
+
+
 def cost_rows(report: Mapping[str, Any]) -> Rows:
     """What the runs took and the settings they had."""
     places = _Places(report)
+    of_triples = all("image_lr" in result for point in report["points"] for result in point["results"].values())
     rows = []
     for point in report["points"]:
         for name, result in point["results"].items():
@@ -108,7 +138,7 @@ def cost_rows(report: Mapping[str, Any]) -> Rows:
                     f"{1000 * result['seconds_a_step']:,.1f}",
                     f"{result['samples_per_s']:,.0f}",
                     f"{result['lr']:.3g}",
-                    f"{result['image_lr']:.3g}",
+                    *([f"{result['image_lr']:.3g}"] if of_triples else []),
                     f"{result['log_scale_offset']:+.2f}",
                 )
             )
@@ -119,7 +149,7 @@ def cost_rows(report: Mapping[str, Any]) -> Rows:
         "ms a step",
         "samples/s",
         "lr",
-        "image lr",
+        *(["image lr"] if of_triples else []),
         "log scale",
     )
     work = report["work"]
@@ -197,7 +227,7 @@ class _Places:
         names = {name for name, _ in pairs}
         told = over is not None and len(pairs) == len({value for _, value in pairs})  # the value tells which dataset
         self._name = len(names) > 1 and not told
-        counts = {point["dataset"]["languages"] for point in points}
+        counts = {point["dataset"]["languages"] for point in points if "languages" in point["dataset"]}
         built = all(name.startswith(LANGS) for name in names)  # and named after their languages
         self._languages = len(counts) > 1 and self._name and not built
         self._value = over is not None
@@ -207,7 +237,7 @@ class _Places:
             *([over["key"]] if over else []),
         )
         said = [points[0]["name"]] if len(names) == 1 else []
-        said += [f"{points[0]['dataset']['languages']} languages"] if len(counts) == 1 else []
+        said += [f"{languages} languages" for languages in counts] if len(counts) == 1 else []
         self.said = f" ({', '.join(said)})" if said else ""
 
     def cells(self, point: Mapping[str, Any]) -> tuple[str, ...]:

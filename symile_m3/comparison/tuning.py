@@ -8,15 +8,18 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from symile_m3.comparison.jobs import Ended
 from symile_m3.comparison.worker import Job
 from symile_m3.errors import UsageError
+from symile_m3.modalities.declaration import DeclaredConfig
 from symile_m3.recipe import TrainConfig
 from symile_m3.shards import write_text
+
+C = TypeVar("C", TrainConfig, DeclaredConfig)
 
 TUNE_SEED = 1_000_003
 LARGEST, EACH = "largest", "each"
@@ -59,9 +62,13 @@ class TrialPoint:
     rate_factor: float = 1.0
     log_scale_offset: float = 0.0
 
-    def applied(self, config: TrainConfig) -> TrainConfig:
+    def applied(self, config: C) -> C:
         """The recipe at this point."""
         factor = self.rate_factor
+        if isinstance(config, DeclaredConfig):
+            return replace(
+                config, lr=config.lr * factor, log_scale_offset=config.log_scale_offset + self.log_scale_offset
+            )
         offset = config.model.log_scale_offset + self.log_scale_offset
         return replace(
             config,
@@ -91,7 +98,7 @@ def trial_points(trials: int, seed: int) -> list[TrialPoint]:
     ]
 
 
-def trial_recipes(recipe: TrainConfig, tune: TuneConfig) -> list[tuple[TrialPoint, TrainConfig]]:
+def trial_recipes(recipe: C, tune: TuneConfig) -> list[tuple[TrialPoint, C]]:
     """The recipe of each trial: a whole schedule in fewer steps.
 
     Args:

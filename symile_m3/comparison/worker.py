@@ -21,8 +21,10 @@ import torch
 
 from symile_m3.checkpoints import BEST, FILES
 from symile_m3.errors import SymileM3Error
+from symile_m3.modalities.declaration import DataConfig, Declaration, DeclaredConfig
+from symile_m3.modalities.training import train_declared
 from symile_m3.portable import BESIDE, MODEL
-from symile_m3.progress import Task
+from symile_m3.progress import Progress, Task
 from symile_m3.recipe import RunOptions, TrainConfig
 from symile_m3.rundir import RunSummary, read_summary
 from symile_m3.shards import write_text
@@ -40,7 +42,7 @@ class Job:
 
     Attributes:
         name: for people, such as `symile, langs10, seed 0`.
-        data: directory or URL of its dataset, with its features.
+        data: directory or URL of its dataset, with its features; of declared modalities, where the samples are.
         directory: where `train` makes a subdirectory named after the objective.
         objective: its name.
         config: its recipe, with steps and not epochs.
@@ -48,10 +50,10 @@ class Job:
     """
 
     name: str
-    data: Path | str
+    data: Path | str | DataConfig
     directory: Path
     objective: str
-    config: TrainConfig
+    config: TrainConfig | DeclaredConfig
     keep_weights: bool = True
 
     @property
@@ -85,14 +87,7 @@ def work(job: Job, threads: int, connection: Connection) -> None:
                 if job.finished:  # by the process that had the lock
                     summary = read_summary(job.run)
                 else:
-                    [summary] = train(
-                        job.data,
-                        job.directory,
-                        objectives=[job.objective],
-                        config=job.config,
-                        options=RunOptions(portable=job.keep_weights),
-                        progress=_Telling(connection),
-                    )
+                    [summary] = _train(job, _Telling(connection))
                 tidy(job)
             connection.send(("done", summary))
         except SymileM3Error as error:
@@ -103,6 +98,20 @@ def work(job: Job, threads: int, connection: Connection) -> None:
             connection.send(("failed", f"{type(error).__name__}: {error}; {trace} has the traceback"))
     except (KeyboardInterrupt, BrokenPipeError):
         os._exit(1)
+
+
+def _train(job: Job, progress: Progress) -> list[RunSummary]:
+    options = RunOptions(portable=job.keep_weights)
+    if isinstance(job.data, DataConfig):
+        assert isinstance(job.config, DeclaredConfig)
+        declaration = Declaration(data=job.data, config=job.config)
+        return train_declared(
+            declaration, job.directory, objectives=[job.objective], options=options, progress=progress
+        )
+    assert isinstance(job.config, TrainConfig)
+    return train(
+        job.data, job.directory, objectives=[job.objective], config=job.config, options=options, progress=progress
+    )
 
 
 def tidy(job: Job) -> None:

@@ -90,6 +90,8 @@ class ModalityConfig:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"{self.name!r}: give a name of small letters, digits, - and _")
+        if self.name in ("k", "retrieve"):
+            raise ValueError(f"{self.name!r}: an argument in Python has this name; give another")
         if not self.member or len(set(self.member)) < len(self.member):
             raise ValueError("member: give the name of a member, or several different ones")
         for one in self.member:
@@ -205,6 +207,7 @@ class DeclaredConfig(LoopConfig):
     Attributes:
         dim: D of the representations.
         symile_log_scale: logarithm of Symile's scale at the beginning.
+        log_scale_offset: added to the logarithm of the objective's scale at the beginning, whichever objective it is.
         modalities: at least two.
     """
 
@@ -213,6 +216,7 @@ class DeclaredConfig(LoopConfig):
     lr: float = 1e-3
     dim: int = 512
     symile_log_scale: float = -4.0
+    log_scale_offset: float = 0.0
     modalities: tuple[ModalityConfig, ...]
 
     def __post_init__(self) -> None:

@@ -14,8 +14,12 @@ from symile_m3.errors import TrainingError
 from symile_m3.modalities.declaration import DataConfig, DeclaredConfig
 from symile_m3.modalities.prepare import DeclaredBatch, open_loader
 from symile_m3.model import Inputs, Model
-from symile_m3.shards import Loader, Source
+from symile_m3.objectives import Objective
+from symile_m3.shards import Source
+from symile_m3.standins import APPROXIMATE, LEARNED, MEAN
 
+MEAN_OF = 10_000
+"""Training samples whose mean representation stands for a missing modality that a model never learned to miss."""
 _BATCH = 64
 
 
@@ -84,7 +88,14 @@ def encode_split(
 
 @torch.inference_mode()
 def stand_ins(
-    model: Model, source: Source, config: DeclaredConfig, data: DataConfig, modalities: Sequence[str], most: int
+    model: Model,
+    source: Source,
+    config: DeclaredConfig,
+    data: DataConfig,
+    modalities: Sequence[str],
+    most: int,
+    *,
+    on_bad_sample: str = "stop",
 ) -> dict[str, Tensor]:
     """Modality -> (D,) that stands for a missing one: what was learned, or the mean over training samples.
 
@@ -94,7 +105,7 @@ def stand_ins(
     model.eval()
     device = model.log_scale.device
     size = min(_BATCH, len(source))
-    loader: Loader[DeclaredBatch] = open_loader(source, config, data, batch_size=size, training=True)
+    loader = open_loader(source, config, data, batch_size=size, training=True, on_bad_sample=on_bad_sample)
     found: dict[str, Tensor] = {}
     totals = {name: torch.zeros(model.dim, dtype=torch.float64) for name in modalities if name not in config.learned}
     counts = 0
@@ -112,3 +123,9 @@ def stand_ins(
         if not totals or counts >= most:
             break
     return {**found, **{name: (total / counts).float() for name, total in totals.items()}}
+
+
+def origins(modalities: Sequence[str], config: DeclaredConfig, objective: Objective) -> dict[str, str]:
+    """Modality -> in words what `stand_ins` gives for it."""
+    mean = MEAN if objective.multilinear else APPROXIMATE
+    return {name: LEARNED if name in config.learned else mean for name in modalities}

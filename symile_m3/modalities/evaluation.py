@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,23 +11,21 @@ from typing import Any
 from torch import Tensor
 
 from symile_m3.accuracies import accuracy, difference, stacked
-from symile_m3.checkpoints import BEST, check_age, load_weights
+from symile_m3.assembly import load_best
+from symile_m3.checkpoints import BEST, check_age
 from symile_m3.errors import NotBuiltError, TrainingError, UsageError
 from symile_m3.intervals import Resampling
-from symile_m3.modalities.declaration import DataConfig, Declaration, DeclaredConfig, ModalityConfig, filled
-from symile_m3.modalities.encoded import EncodedSplit, encode_split, stand_ins
+from symile_m3.modalities.declaration import DataConfig, Declaration, DeclaredConfig
+from symile_m3.modalities.encoded import MEAN_OF, EncodedSplit, encode_split, origins, stand_ins
 from symile_m3.modalities.questions import Question, ScoresOf, all_questions, answer, ask, parse_question, scores_of
+from symile_m3.modalities.saved import CONFIG, is_declared_run, read_declared, saved_data
 from symile_m3.modalities.splits import fingerprint_of, open_splits
 from symile_m3.modalities.towers import new_model
-from symile_m3.modalities.training import DATA
 from symile_m3.objectives import OBJECTIVES, get_objective
 from symile_m3.progress import NoProgress, Progress
 from symile_m3.shards import Source
-from symile_m3.standins import APPROXIMATE, LEARNED, MEAN
+from symile_m3.standins import LEARNED
 from symile_m3.towers.device import device
-
-MEAN_OF = 10_000
-"""Training samples whose mean representation stands for a missing modality that a model never learned to miss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +40,7 @@ class _Found:
 
 def is_declared(runs: Path) -> bool:
     """Whether a directory of runs, or a run of its, is of declared modalities."""
-    for path in runs.glob("*/config.json"):
-        try:
-            return "modalities" in json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-    return False
+    return any(is_declared_run(path.parent) for path in runs.glob(f"*/{CONFIG}"))
 
 
 def evaluate_declared(
@@ -92,7 +84,7 @@ def evaluate_declared(
     found = _find_runs([runs] if isinstance(runs, Path) else list(runs))
     config = found[0].config
     if data is None:
-        data = _saved_data(found[0].directory)
+        data = saved_data(found[0].directory)
     if candidates is not None:
         data = replace(data, candidates=candidates)
     names = config.modality_names
@@ -131,6 +123,7 @@ def evaluate_declared(
         "missing_p": missing_p,
         "fill": kinds,
         "runs": {name: [str(run.directory) for run in found if run.name == name] for name in ranks},
+        "seeds": {name: [run.config.seed for run in found if run.name == name] for name in ranks},
         "questions": [
             {**about[question], **_figures({name: of[question] for name, of in ranks.items()}, how)}
             for question in questions
@@ -162,13 +155,7 @@ def _encoded(
     """The test split, what stands for what a query does not show, in words what that is, and the scores."""
     objective = get_objective(run.name, run.config.negatives)
     model = new_model(run.config, objective)
-    try:
-        model.load_state_dict(load_weights(run.directory / BEST))
-    except RuntimeError as error:
-        raise TrainingError(
-            f"{run.directory / BEST} is of other towers than {run.directory}/config.json says; "
-            "train again with --overwrite"
-        ) from error
+    load_best(model, run.directory / BEST)
     model.to(device())
     split = encode_split(model, sources["test"], run.config, data, on_bad_sample=on_bad_sample)
     learned = run.config.learned
@@ -183,10 +170,9 @@ def _encoded(
         fewer = any(len(question.given) < len(model.modalities) - 1 for question in questions)
         return split, {}, objective.alone if fewer else "", scores
     names = [name for name in model.modalities if name in needed]
-    fill = stand_ins(model, sources["train"], run.config, data, names, MEAN_OF)
-    mean = MEAN if objective.multilinear else APPROXIMATE
-    how = dict.fromkeys(LEARNED if name in learned else mean for name in names)
-    return split, fill, " or ".join(sorted(how, key=(LEARNED, mean).index)), scores
+    fill = stand_ins(model, sources["train"], run.config, data, names, MEAN_OF, on_bad_sample=on_bad_sample)
+    how = set(origins(names, run.config, objective).values())
+    return split, fill, " or ".join(sorted(how, key=lambda one: one != LEARNED)), scores
 
 
 def _find_runs(directories: Sequence[Path]) -> list[_Found]:
@@ -200,15 +186,19 @@ def _find_runs(directories: Sequence[Path]) -> list[_Found]:
             raise NotBuiltError(
                 f"no trained run in {directory}: run `symile-m3 train` first, or name its directory with --runs"
             )
-        found += [_load_config(directory / name) for name in names]
+        found += [_load_run(directory / name) for name in names]
     found.sort(key=lambda run: OBJECTIVES.index(run.name) if run.name in OBJECTIVES else len(OBJECTIVES))
-    first = asdict(found[0].config)
+    first: dict[str, _Found] = {}
     seen: set[tuple[str, int]] = set()
     for run in found:
-        different = [key for key, value in asdict(run.config).items() if key != "seed" and value != first[key]]
+        if run.config.modalities != found[0].config.modalities:
+            raise TrainingError(f"{found[0].directory} and {run.directory} are of different modalities")
+        of_name = first.setdefault(run.name, run)
+        mine, theirs = asdict(run.config), asdict(of_name.config)
+        different = [key for key in mine if key != "seed" and mine[key] != theirs[key]]
         if different:
             raise TrainingError(
-                f"{found[0].directory} and {run.directory} differ in {', '.join(different)}: runs that are evaluated "
+                f"{of_name.directory} and {run.directory} differ in {', '.join(different)}: runs that are evaluated "
                 "together may differ in the seed; evaluate them one by one"
             )
         if (run.name, run.config.seed) in seen:
@@ -219,25 +209,6 @@ def _find_runs(directories: Sequence[Path]) -> list[_Found]:
     return found
 
 
-def _load_config(directory: Path) -> _Found:
-    path = directory / "config.json"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        fingerprint = str(record.pop("fingerprint"))
-        modalities = tuple(filled(ModalityConfig, one, str(path)) for one in record.pop("modalities"))
-        known = {item.name for item in fields(DeclaredConfig)} - {"modalities"}
-        table = {name: record[name] for name in known}
-        config = filled(DeclaredConfig, {**table, "modalities": modalities}, str(path))
-    except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
-        raise TrainingError(f"{path}: unreadable ({error}); train again with --overwrite") from error
+def _load_run(directory: Path) -> _Found:
+    config, fingerprint = read_declared(directory)
     return _Found(directory=directory, name=directory.name, config=config, fingerprint=fingerprint)
-
-
-def _saved_data(directory: Path) -> DataConfig:
-    path = directory / DATA
-    try:
-        return filled(DataConfig, json.loads(path.read_text(encoding="utf-8")), str(path))
-    except (OSError, ValueError, UsageError) as error:
-        raise TrainingError(
-            f"{path}: does not say where the samples are ({error}); give the declaration with --modalities"
-        ) from error

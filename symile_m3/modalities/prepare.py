@@ -72,19 +72,31 @@ class Prepared:
         Raises:
             TrainingError: a sample holds something else than is declared.
         """
-        kind = self.config.kind
-        if kind == "text":
-            texts = [str(value[0]) if value is not None else "" for value in values]
-            if self.config.tower in TOWERS:
-                return (self._tokeniser(["_".join(_WORD.findall(text.lower())) for text in texts]),)
-            return (_bytes_of(texts),)
-        make = {"array": self._array, "image": self._image, "audio": self._wave}[kind]
         made = []
         for key, value in zip(keys, values, strict=True):
             try:
-                made.append(None if value is None else make(value))
+                made.append(None if value is None else self.made(value))
             except ValueError as error:
                 raise TrainingError(f"sample {key}: {self.config.name}: {error}") from error
+        return self.together(made)
+
+    def made(self, values: list[Any]) -> Any:
+        """What one sample's values, one a member, become before they are put together with those of others.
+
+        Raises:
+            ValueError: they are not as declared.
+        """
+        make = {"array": self._array, "image": self._image, "audio": self._wave, "text": _text}[self.config.kind]
+        return make(values)
+
+    def together(self, made: Sequence[Any | None]) -> tuple[Any, ...]:
+        """The arguments of the tower for samples that have been made, None for what is missing."""
+        kind = self.config.kind
+        if kind == "text":
+            texts = ["" if one is None else one for one in made]
+            if self.config.tower in TOWERS:
+                return (self._tokeniser(["_".join(_WORD.findall(text.lower())) for text in texts]),)
+            return (_bytes_of(texts),)
         if kind == "audio":
             return self._mels(made)
         shape = self.config.shape or (3, _IMAGE_SIDE, _IMAGE_SIDE)
@@ -130,7 +142,7 @@ class Prepared:
         length = int(self.config.seconds * SAMPLE_RATE_HZ)
         return np.asarray(wave_T[:length], np.float32)
 
-    def _mels(self, waves: list[npt.NDArray[np.float32] | None]) -> tuple[Tensor, Tensor]:
+    def _mels(self, waves: Sequence[npt.NDArray[np.float32] | None]) -> tuple[Tensor, Tensor]:
         """Normalised log-mels (B, M, T) and the mask of valid frames (B, T)."""
         length = int(self.config.seconds * SAMPLE_RATE_HZ)
         samples = torch.zeros(len(waves), length)
@@ -140,6 +152,10 @@ class Prepared:
                 samples[row, : len(wave)] = torch.from_numpy(wave)
                 valid[row] = frames(len(wave))
         return normalise(log_mel(samples), valid)
+
+
+def _text(values: list[Any]) -> str:
+    return str(values[0])
 
 
 def _bytes_of(texts: Sequence[str]) -> Tokens:

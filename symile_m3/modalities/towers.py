@@ -39,8 +39,8 @@ def new_model(config: DeclaredConfig, objective: Objective) -> Model:
             modality.name: new_tower(modality, config.dim, learns_missing=modality.name in config.learned)
             for modality in config.modalities
         }
-        scale = config.symile_log_scale if objective.products else None
-        return Model(towers, objective, dim=config.dim, log_scale=scale)
+        scale = config.symile_log_scale if objective.products else objective.init_log_scale
+        return Model(towers, objective, dim=config.dim, log_scale=scale + config.log_scale_offset)
 
 
 def check_factories(config: DeclaredConfig) -> None:

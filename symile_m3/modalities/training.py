@@ -9,10 +9,12 @@ from pathlib import Path
 
 from symile_m3.errors import UsageError
 from symile_m3.modalities.declaration import Declaration
+from symile_m3.modalities.gather import make_portable
+from symile_m3.modalities.saved import DATA
 from symile_m3.modalities.splits import fingerprint_of, open_splits
 from symile_m3.modalities.task import DeclaredTask
 from symile_m3.modalities.towers import check_factories, new_model
-from symile_m3.objectives import Objective, get_objective
+from symile_m3.objectives import Objective
 from symile_m3.processes import open_place
 from symile_m3.progress import NoProgress, Progress
 from symile_m3.recipe import RunOptions
@@ -20,10 +22,8 @@ from symile_m3.run import Run
 from symile_m3.rundir import RunSummary
 from symile_m3.runlog import check_logs
 from symile_m3.shards import write_text
-from symile_m3.train import carry_out
-
-DATA = "data.json"
-"""In the directory of a run: where its samples were, which is no part of its recipe."""
+from symile_m3.towers.sharednorm import share_norms
+from symile_m3.train import carry_out, choose_objectives
 
 
 def train_declared(
@@ -39,6 +39,7 @@ def train_declared(
     """Train each objective on the declared modalities, or go on with what was interrupted.
 
     A run is a directory as `symile_m3.train.train` writes it, with data.json beside, which says where its samples are.
+    Once finished it holds what `symile_m3.load` needs.
 
     Raises:
         UsageError: the declaration asks for what cannot be.
@@ -48,7 +49,7 @@ def train_declared(
     progress = progress or NoProgress()
     options = options or RunOptions()
     config = declaration.config
-    chosen = [get_objective(name, config.negatives) for name in dict.fromkeys(objectives)]
+    chosen = choose_objectives(objectives, config)
     check_logs(options.logs)
     place = open_place(config.precision)
     if not place.first:
@@ -67,16 +68,23 @@ def train_declared(
     def make(objective: Objective, directory: Path) -> Run:
         if place.first:
             write_text(directory / DATA, json.dumps(asdict(declaration.data), indent=2) + "\n")
+        model = new_model(config, objective)
+        if place.group is not None:
+            share_norms(model, place.group)
         return Run(
             DeclaredTask(declaration, sources, on_bad_sample=on_bad_sample),
             objective,
             config,
-            new_model(config, objective),
+            model,
             directory,
             place,
             options=options,
             on_bad_sample=on_bad_sample,
         )
+
+    def finish(objective: Objective, directory: Path) -> None:
+        if options.portable:
+            make_portable(directory, declaration, sources, objective, on_bad_sample=on_bad_sample)
 
     return carry_out(
         runs,
@@ -92,4 +100,5 @@ def train_declared(
         dim=config.dim,
         in_parts=True,
         prepare=lambda: ("", make),
+        finish=finish,
     )

@@ -109,6 +109,18 @@ class Objective:
     takes_negatives: bool = False
     wants_labels: bool = False
 
+    def check_modalities(self, count: int) -> None:
+        """Make sure that it is for so many modalities.
+
+        Raises:
+            UsageError: it is not.
+        """
+        if self.modalities not in (None, count):
+            raise UsageError(
+                f"objective {self.name}: it is for {self.modalities} modalities, and these are {count}; "
+                "symile, clip and gram take any number"
+            )
+
     def scores_with(self, head: HeadValues | None, *, retrieved: int, given: Sequence[int]) -> Scores:
         """The scores under what was learned, for a modality retrieved from others.
 

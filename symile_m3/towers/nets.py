@@ -11,14 +11,17 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 
 
 class NetTower(nn.Module):
     """A net, one linear map, and LayerNorm; a missing sample has a learned vector in place of the map's result.
 
     The net sees observed samples only, so that what is missing leaves no trace in a batch norm; where fewer than two
-    are observed it sees all, as batch norms need two, and what comes of it is not used.
+    are observed it sees all, as batch norms need two, and what comes of it is not used. Where processes share a batch
+    and its norms (`symile_m3.towers.sharednorm`), all of them count.
 
     Args:
         net: gives features (B, F).
@@ -33,6 +36,7 @@ class NetTower(nn.Module):
         self.linear = nn.Linear(features, dim)
         self.norm = nn.LayerNorm(dim)
         self.learns_missing = learns_missing
+        self.group: ProcessGroup | None = None
         if learns_missing:
             self.missing_D = nn.Parameter(torch.randn(dim))
 
@@ -47,13 +51,21 @@ class NetTower(nn.Module):
             rep_BD: Tensor = self.norm(self.linear(self.net(*inputs)))
             return rep_BD
         observed = (~missing).nonzero()[:, 0]
-        if len(observed) < 2:
+        if self._count(observed) < 2:
             observed = torch.arange(len(missing), device=missing.device)
         mapped = self.linear(self.net(*(part[observed] for part in inputs)))
         # What is observed is put in its rows, and the learned vector wherever something is missing.
         mapped_BD = mapped.new_zeros(len(missing), mapped.shape[1]).index_copy(0, observed, mapped)
         rep_BD = self.norm(torch.where(missing[:, None], self.missing_D.to(mapped.dtype), mapped_BD))
         return rep_BD
+
+    def _count(self, observed: Tensor) -> int:
+        """How many rows are observed, in training over all processes that share the norms."""
+        if self.group is None or not self.training:
+            return len(observed)
+        count = torch.tensor(len(observed), device=observed.device)
+        dist.all_reduce(count, group=self.group)
+        return int(count)
 
 
 def resnet(name: str, channels: int) -> tuple[nn.Module, int]:

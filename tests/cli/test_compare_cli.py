@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from script import error_of, symile_m3
+from user_shards import write_user_shards
 
 SMALL = [
     *("--set", "image_views=2", "--set", "audio_steps=4", "--set", "dim=16", "--set", "image_hidden=16"),
@@ -44,6 +45,19 @@ def test_builds_what_is_missing_and_writes_table_plot_and_figures(tmp_path: Path
     ]
 
 
+def test_compares_on_declared_modalities(tmp_path: Path) -> None:
+    root = write_user_shards(tmp_path / "data")
+    small = ("--set", "dim=8", "--set", "evaluations=1", "--steps", "2", "--seeds", "1", "--jobs", "2")
+    words = ("compare", "--modalities", "my.toml", "--retrieve", "xray", *small, "--out", "out", "--json", "x.json")
+    result = symile_m3(*words, cwd=root, OMP_NUM_THREADS="1")
+    assert result.returncode == 0, result.stderr
+    assert "Retrieval on the test samples" in result.stdout
+    assert (root / "out" / "comparison.png").read_bytes()[:4] == b"\x89PNG"
+    report = json.loads((root / "x.json").read_text())
+    assert [point["name"] for point in report["points"]] == ["xray from ecg, note, age"]
+    assert list(report["points"][0]["results"]) == ["symile", "clip"]
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -58,6 +72,11 @@ def test_builds_what_is_missing_and_writes_table_plot_and_figures(tmp_path: Path
         (("--tune-on", "none"), ("--tune-on none", "largest or each")),
         (("--jobs", "0"), ("--jobs",)),
         (("--preset", "none"), ("--preset none",)),
+        (("--modalities", "no.toml"), ("no.toml: No such file",)),
+        (("--modalities", "no.toml", "--langs", "2"), ("--langs: only for datasets of triples",)),
+        (("--modalities", "no.toml", "--over", "dim=1,2"), ("--over: only for datasets of triples",)),
+        (("--retrieve", "xray"), ("--retrieve: only for declared modalities",)),
+        (("--preset", "clinical"), ("--preset clinical: name the directory of the arrays with --data",)),
         (("--plot", "no/such/plot.png"), ("--plot", "no/such")),
     ],
     ids=lambda value: " ".join(value),

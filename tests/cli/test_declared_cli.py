@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from script import error_of, symile_m3
 from typer.main import get_command
-from user_shards import write_user_shards
+from user_shards import block, write_user_shards
 
 from symile_m3.cli.app import app
 from symile_m3.cli.main import explain
@@ -55,6 +55,15 @@ def test_the_runs_know_their_modalities_and_samples(root: Path, tmp_path: Path) 
     assert (question["retrieve"], question["from"], question["candidates"]) == ("note", ["xray"], 4)
 
 
+def test_a_run_is_exported(root: Path, tmp_path: Path) -> None:
+    result = symile_m3("export", "--runs", root / "runs", "--objective", "clip", "--out", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    assert "declaration.toml" in result.stdout
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == (
+        root / "runs" / "clip" / "best.safetensors"
+    ).read_bytes()
+
+
 def test_every_setting_can_be_shown_and_changed(root: Path) -> None:
     words = ("--show-config", "--set", "dim=8", "--missing-p", "xray=.5", "--epochs", "2")
     result = symile_m3("train", "--modalities", "my.toml", *words, cwd=root)
@@ -89,6 +98,27 @@ def test_a_mistake_is_named(
     assert change[0] in text
     (tmp_path / "my.toml").write_text(text.replace(*change))
     assert says in failure("train", "--modalities", "my.toml", "--objective", "clip", "--runs", "runs")
+
+
+@pytest.mark.parametrize(
+    ("objective", "negatives", "says"),
+    [
+        (
+            "triangle",
+            "n",
+            "objective triangle: it is for 3 modalities, and these are 4; symile, clip and",
+        ),
+        ("gram", "faces", "negatives faces: symile and sigmoid take them, not gram; leave them out"),
+        ("sigmoid", "n2", "negatives 'n2': the sigmoid loss takes n, n:k and faces"),
+        ("symile", "n3", "negatives 'n3': unknown; known: n, n:k"),
+    ],
+)
+def test_what_an_objective_cannot_take_is_refused_before_anything_is_read(
+    objective: str, negatives: str, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "my.toml").write_text(block("toml"))  # there are no shards beside it
+    words = ("--objective", objective, "--set", f"negatives={negatives}", "--runs", str(tmp_path / "runs"))
+    assert says in failure("train", "--modalities", str(tmp_path / "my.toml"), *words)
 
 
 @pytest.mark.parametrize(
