@@ -17,6 +17,7 @@ from symile_m3.progress import Progress
 from symile_m3.questions import Questions
 from symile_m3.recipe import TrainConfig
 from symile_m3.standins import LEARNED, MEAN, learned_representations, mean_representations
+from symile_m3.towers.device import device
 from symile_m3.towers.tower import BackboneTower
 
 _MOST, _MOST_OF_BACKBONES = 20_000, 2_000  # training samples that a mean is over
@@ -47,6 +48,7 @@ def make_portable(
         features = load_features(dataset, config.features, progress)
     model = new_model(dataset, features, objective, config)
     load_best(model, directory / BEST)
+    model.to(device())
     learned = {name for name, p in config.missing.items() if p}
     shapes = Shapes.of(dataset, features)
     standins = _standins(model, dataset, features, config, learned, on_bad_sample)

@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from symile_m3.accumulation import moved
 from symile_m3.batches import open_loader
 from symile_m3.model import Inputs, Model, learns_missing
 from symile_m3.questions import Questions
@@ -22,7 +23,10 @@ APPROXIMATE = f"{MEAN}, whose score is not the expected one"
 
 @torch.inference_mode()
 def learned_representations(model: Model, questions: Questions) -> dict[str, Tensor]:
-    """Modality -> (D,) representation of a missing one, for those that the model was trained without at times."""
+    """Modality -> (D,) representation of a missing one, for those that the model was trained without at times.
+
+    On the CPU, wherever the model is.
+    """
     model.eval()
     found = {}
     for modality, parts in (
@@ -34,7 +38,8 @@ def learned_representations(model: Model, questions: Questions) -> dict[str, Ten
             continue
         inputs = next(iter(parts))
         every = torch.ones(len(inputs), dtype=torch.bool)
-        found[modality] = model.encode(modality, replace(inputs, missing={modality: every}))[0]
+        inputs = moved(replace(inputs, missing={modality: every}), model.device)
+        found[modality] = model.encode(modality, inputs)[0].float().cpu()
     return found
 
 
@@ -51,6 +56,8 @@ def mean_representations(
 ) -> dict[str, Tensor]:
     """Modality -> (D,) mean representation over all training samples, or as many as `most`, which is rounded up.
 
+    On the CPU, wherever the model is.
+
     For a model that never saw a missing modality. The MIP is multilinear, so its value at the mean is its
     expectation over the missing modality. No other score is linear: of cosines, volumes and what is learned it is the
     score of an average medium, and says so in the table (`APPROXIMATE`).
@@ -66,15 +73,14 @@ def mean_representations(
         uses["image"] += torch.bincount(batch.image_rows, minlength=len(uses["image"]))
         uses["audio"] += torch.bincount(batch.clip_rows, minlength=len(uses["audio"]))
         if "text" in totals:
-            totals["text"] += model.encode("text", Inputs(given={"text": (batch.texts,)})).sum(
-                dim=0, dtype=torch.float64
-            )
+            inputs = moved(Inputs(given={"text": (batch.texts,)}), model.device)
+            totals["text"] += model.encode("text", inputs).sum(dim=0, dtype=torch.float64).cpu()
         count += len(batch.keys)
         if most is not None and count >= most:  # they are drawn independently, so that any of them will do
             break
     for modality in set(totals) - {"text"}:  # each distinct image and clip once, as often as it is used
         for rows in torch.split(uses[modality].nonzero()[:, 0], 500):
             given = features.image_inputs(rows) if modality == "image" else features.clip_inputs(rows)
-            inputs = Inputs(given={modality: given})
-            totals[modality] += uses[modality][rows].double() @ model.encode(modality, inputs).double()
+            inputs = moved(Inputs(given={modality: given}), model.device)
+            totals[modality] += uses[modality][rows].double() @ model.encode(modality, inputs).double().cpu()
     return {modality: (total_D / count).float() for modality, total_D in totals.items()}
