@@ -370,7 +370,7 @@ def literal(names: tuple[str, ...], values: tuple[str | None, ...], key: str | N
         for value in values
     ]
     over = None if key is None else {"key": key, "values": values}
-    question = {"reach": 0.5, "over": over}
+    question = {"reach": 0.5, "over": over, "objectives": ("symile", "triangle")}
     return {"question": question, "work": {"jobs": 4, "threads": 1}, "tuning": {}, "failed": [], "points": points}
 
 
@@ -393,6 +393,35 @@ def test_tables_have_the_columns_it_takes_and_cut_nothing_off(report: dict[str, 
         console.print(figures(rows.title, rows.header, rows.rows, names=rows.names))
         shown = console.export_text()
         assert all(cell in shown.split() for row in rows.rows for cell in row if " " not in cell)
+
+
+@pytest.mark.parametrize(
+    ("named", "rows"),
+    [
+        (("gated", "symile", "clip"), [("symile - clip", "+0.100"), ("symile - gated", "+0.200")]),
+        (("gated", "clip", "gram"), [("gated - clip", "-0.100"), ("gated - gram", "+0.200")]),
+        (("clip", "symile"), [("symile - clip", "+0.100")]),
+    ],
+)
+def test_differences_are_shown_to_one_objective(named: tuple[str, ...], rows: list[tuple[str, str]]) -> None:
+    """In the report they are of all pairs, in an order of its own."""
+    report = literal(("langs2",), (None,))
+    report["question"]["objectives"] = named
+    order = [name for name in ("symile", "clip", "gram", "gated") if name in named]
+    point = report["points"][0]
+    top1 = {"symile": 0.9, "clip": 0.8, "gram": 0.5, "gated": 0.7}
+    point["differences"] = {
+        f"{one} - {other}": {"top1": found, "ci95": [found - 0.05, found + 0.01]}
+        for i, one in enumerate(order)
+        for other in order[i + 1 :]
+        for found in [top1[one] - top1[other]]
+    }
+    [shown] = [found for found in tables(report) if found.title.startswith("Differences")]
+    assert [row[:2] for row in shown.rows] == rows
+    assert all(float(row[2].split()[0]) < float(row[1]) < float(row[2].split()[2]) for row in shown.rows)
+    assert ("of symile to the others (of all pairs in the JSON)" in shown.title) == (
+        len(named) > 2 and "symile" in named
+    )
 
 
 def test_values_that_tell_the_dataset_need_no_name_of_it() -> None:
