@@ -13,13 +13,18 @@ def cores() -> int:
 
 
 def hardware(gpu: str = "no GPU") -> str:
-    """The processor, how many of its cores this process may use, and the accelerator."""
+    """The processor, how many of the machine's cores this process may use, and the accelerator."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         model = names[0] if names else model
-    return f"{model}, {cores()} cores, {gpu}"
+    return f"{model}, {shown_cores(cores(), os.cpu_count() or 1)}, {gpu}"
+
+
+def shown_cores(usable: int, there: int) -> str:
+    """How many cores may be used of those there are, such as `1 of 4 cores`."""
+    return f"{usable} of {there} cores" if usable < there else f"{there} core{'s' if there > 1 else ''}"
 
 
 def status_bytes(field: str, path: str = "/proc/self/status") -> int:

@@ -80,7 +80,9 @@ def table(record: dict[str, Any]) -> str:
                 for low, high in [result[f"{key}_ci95"]]
             ]
             low, high = result["gain_ci95"]
-            lines.append(f"| {objective} | {cells[0]} | {cells[1]} | {result['gain']:+.3f} ({low:+.3f} to {high:+.3f}) |")
+            lines.append(
+                f"| {objective} | {cells[0]} | {cells[1]} | {result['gain']:+.3f} ({low:+.3f} to {high:+.3f}) |"
+            )
         lines.append("")
     return "\n".join([*lines, f"Measured on {record['hardware']}, {record['date']}."]) + "\n"
 

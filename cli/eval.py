@@ -133,7 +133,8 @@ def evaluate(
     """Retrieve the image from audio and text for every test sample, and print the table.
 
     A retrieval is right when the image has the class of the query. Beside the accuracies stand the exact
-    values that text alone and audio alone can reach, and the measured ceilings of the towers.
+    values that text alone and audio alone can reach, and the measured ceilings of the towers. Models compute on the
+    GPU where there is one.
     """
     from symile_m3.cli.eval_tables import more_tables
     from symile_m3.cli.output import show

@@ -152,8 +152,9 @@ def train(
 ) -> None:
     """Train Symile and pairwise CLIP on a dataset, with the same data order, budget and seed.
 
-    An interrupted run goes on where it stopped when the same command is run again. Each run holds its
-    configuration, checkpoints, metrics and curves. Under torchrun, several processes or GPUs share each batch.
+    An interrupted run goes on where it stopped when the same command is run again; one of another recipe gives way
+    only to --overwrite, unless it had saved nothing yet. Each run holds its configuration, checkpoints, metrics and
+    curves. Under torchrun, several processes or GPUs share each batch.
     """
     from symile_m3.errors import UsageError
 

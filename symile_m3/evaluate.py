@@ -23,6 +23,7 @@ from symile_m3.progress import NoProgress, Progress
 from symile_m3.questions import Questions
 from symile_m3.recipe import TrainConfig
 from symile_m3.rundir import read_config
+from symile_m3.towers.device import device
 
 __all__ = ["PATTERNS", "evaluate"]
 
@@ -61,6 +62,8 @@ def evaluate(
     observe: Observer | None = None,
 ) -> dict[str, Any]:
     """Evaluate every run in `runs` on the test split of the dataset in `data`, a directory or URL.
+
+    Models encode and rank on the GPU where there is one, in float32, in blocks of bounded size.
 
     Args:
         runs: a directory with one subdirectory an objective, or several such directories. Their runs may differ in
@@ -238,7 +241,7 @@ def _load_run(directory: Path, name: str, config: TrainConfig, dataset: Dataset,
     objective = get_objective(name, config.negatives)
     model = new_model(dataset, features, objective, config)
     load_best(model, directory / BEST)
-    return _Trained(objective=objective, config=config, model=model.eval())
+    return _Trained(objective=objective, config=config, model=model.to(device()).eval())
 
 
 def _describe(dataset: Dataset) -> dict[str, Any]:

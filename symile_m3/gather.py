@@ -16,10 +16,8 @@ from symile_m3.portable import Portable, is_portable, write_portable
 from symile_m3.progress import Progress
 from symile_m3.questions import Questions
 from symile_m3.recipe import TrainConfig
-from symile_m3.standins import LEARNED, MEAN, learned_representations, mean_representations
-from symile_m3.towers.tower import BackboneTower
-
-_MOST, _MOST_OF_BACKBONES = 20_000, 2_000  # training samples that a mean is over
+from symile_m3.standins import LEARNED, learned_representations, mean_origin, mean_representations
+from symile_m3.towers.device import device
 
 
 def make_portable(
@@ -47,7 +45,9 @@ def make_portable(
         features = load_features(dataset, config.features, progress)
     model = new_model(dataset, features, objective, config)
     load_best(model, directory / BEST)
+    model.to(device())
     learned = {name for name, p in config.missing.items() if p}
+    mean = mean_origin(model, len(dataset.readers["train"]))
     shapes = Shapes.of(dataset, features)
     standins = _standins(model, dataset, features, config, learned, on_bad_sample)
     conv = config.features.audio_tower.kind == "conv" and not config.features.audio_tower.trained
@@ -60,7 +60,7 @@ def make_portable(
             words=() if config.model.text_tower.pretrained else tuple(shapes.words),
             audio_net=fitted_audio_net(dataset, config.features) if conv else None,
             standins=standins,
-            origins={name: LEARNED if name in learned else MEAN for name in MODALITIES},
+            origins={name: LEARNED if name in learned else mean for name in MODALITIES},
             dataset=dataset_facts(dataset),
         ),
     )
@@ -75,8 +75,7 @@ def _standins(
     found = learned_representations(model, questions) if learned else {}
     others = [name for name in MODALITIES if name not in learned]
     if others:
-        most = _MOST_OF_BACKBONES if any(isinstance(part, BackboneTower) for part in model.modules()) else _MOST
-        means = mean_representations(model, questions, tokeniser, others, on_bad_sample=on_bad_sample, most=most)
+        means = mean_representations(model, questions, tokeniser, others, on_bad_sample=on_bad_sample)
         found = {**found, **means}
     return {name: found[name] for name in MODALITIES}
 

@@ -21,7 +21,7 @@ from symile_m3.ranking import Representations, first_candidate, first_right
 from symile_m3.repstore import Replaced
 from symile_m3.retrieval import QUERY
 from symile_m3.shards import missing_mask
-from symile_m3.standins import APPROXIMATE, LEARNED, MEAN, learned_representations, mean_representations
+from symile_m3.standins import LEARNED, NOT_EXPECTED, learned_representations, mean_origin, mean_representations
 from symile_m3.towers.tokens import TextTokeniser
 
 
@@ -129,7 +129,8 @@ def measure(
         if asked.directions
         else {}
     )
-    mean = MEAN if objective.multilinear else APPROXIMATE
+    mean = mean_origin(model, len(questions.dataset.readers["train"]))
+    mean += "" if objective.multilinear else NOT_EXPECTED
 
     def fill(modalities: Collection[str]) -> str:
         found = {LEARNED if name in learned else mean for name in modalities}

@@ -136,6 +136,11 @@ class Model(nn.Module):
         """Their names, in the order of the representations."""
         return tuple(self.towers)
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.log_scale.device
+
     def scores(self, objective: Objective, retrieved: str, given: Sequence[str]) -> Scores:
         """The objective's scores under what the model has learned, for one modality retrieved from others."""
         index = self.modalities.index

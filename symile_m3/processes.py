@@ -145,7 +145,7 @@ def open_place(precision: str = "32") -> Place:
     )
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the memory of a GPU, or of this machine, does not suffice."""
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
         return True

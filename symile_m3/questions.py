@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from symile_m3.accumulation import moved
 from symile_m3.batches import Batch, open_loader
 from symile_m3.exact import RETRIEVED
 from symile_m3.features import Dataset, Features
@@ -121,11 +122,16 @@ class Questions:
 
     @torch.inference_mode()
     def encode(self, model: Model) -> Encoded:
-        """Every distinct image, clip and text under a model, once."""
+        """Every distinct image, clip and text under a model, once; float32, given out on the model's device."""
         model.eval()
-        images = store((model.encode("image", part) for part in self.image_inputs()), len(self.image_rows_N))
-        clips = store((model.encode("audio", part) for part in self.clip_inputs()), len(self.clip_rows_N))
-        texts = store((model.encode("text", part) for part in self.text_inputs()), len(self))
+
+        def stored(modality: str, parts: Iterator[Inputs], rows: int) -> Representations:
+            parts_BD = (model.encode(modality, moved(part, model.device)).float() for part in parts)
+            return store(parts_BD, rows)
+
+        images = stored("image", self.image_inputs(), len(self.image_rows_N))
+        clips = stored("audio", self.clip_inputs(), len(self.clip_rows_N))
+        texts = stored("text", self.text_inputs(), len(self))
         return Encoded(
             queries={
                 "image": Gathered(images, self.image_of_Q),

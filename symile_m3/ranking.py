@@ -110,11 +110,8 @@ def first_right(
         ) -> Iterator[tuple[Tensor, Tensor]]:
             """The scores of some candidates, and which of them are right."""
             for part in torch.split(of, candidate_rows):
-                labels_NW = answers.labels_NW[part]
-                right_QN = labels_NW[:, 0] == wanted_Q1
-                for w in range(1, labels_NW.shape[1]):
-                    right_QN |= labels_NW[:, w] == wanted_Q1
-                yield scores(reps, candidates[part]), right_QN
+                scores_QN = scores(reps, candidates[part])
+                yield scores_QN, _right(answers.labels_NW[part], wanted_Q1, scores_QN.device)
 
         if len(candidates) <= candidate_rows:  # one tile serves both passes
             kept = list(tiles(every_N))
@@ -124,7 +121,7 @@ def first_right(
             some_N = torch.isin(answers.labels_NW, torch.unique(wanted_Q1)).any(dim=1).nonzero()[:, 0]
             best_Q = _best_right(tiles(some_N), len(rows), reps[0])
             ahead_Q = _ahead(tiles(every_N), best_Q)
-        ranks_Q[rows] = ahead_Q + 1
+        ranks_Q[rows] = ahead_Q.cpu() + 1
     ranks_Q[answers.counts() == 0] = 0
     return ranks_Q
 
@@ -154,10 +151,10 @@ def first_candidate(
         reps = [rep[rows] for rep in query_reps]
         best: list[tuple[Tensor, Tensor]] = []  # (T, Q) scores and rows: the best of each tile, right and wrong apart
         for part in torch.split(torch.arange(len(candidates)), candidate_rows):
-            scores_QN = scores(reps, candidates[part]).cpu()
-            right_QN = (answers.labels_NW[part][None] == answers.wanted_Q[rows][:, None, None]).any(dim=2)
+            scores_QN = scores(reps, candidates[part])
+            right_QN = _right(answers.labels_NW[part], answers.wanted_Q[rows][:, None], scores_QN.device)
             for of_kind_QN in (right_QN, ~right_QN):
-                value_Q, at_Q = scores_QN.masked_fill(~of_kind_QN, -torch.inf).max(dim=1)
+                value_Q, at_Q = (of.cpu() for of in scores_QN.masked_fill(~of_kind_QN, -torch.inf).max(dim=1))
                 best.append((value_Q, part[at_Q]))
         right_at, wrong_at = (_highest(best[kind::2]) for kind in (0, 1))
         found_Q[rows] = torch.where(right_at[0] > wrong_at[0], right_at[1], wrong_at[1])
@@ -171,18 +168,27 @@ def _highest(best: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return value_Q, rows_TQ.gather(0, tile_Q[None])[0]
 
 
+def _right(labels_NW: Tensor, wanted_Q1: Tensor, device: torch.device) -> Tensor:
+    """(Q, N) whether a candidate is right for a query."""
+    labels_NW, wanted_Q1 = labels_NW.to(device), wanted_Q1.to(device)
+    right_QN = labels_NW[:, 0] == wanted_Q1
+    for w in range(1, labels_NW.shape[1]):
+        right_QN |= labels_NW[:, w] == wanted_Q1
+    return right_QN
+
+
 def _best_right(tiles: Iterator[tuple[Tensor, Tensor]], queries: int, like: Tensor) -> Tensor:
     best_Q = torch.full((queries,), -torch.inf, device=like.device)
     for scores_QN, right_QN in tiles:
-        found_Q = scores_QN.masked_fill(~right_QN.to(scores_QN.device), -torch.inf).amax(dim=1)
+        found_Q = scores_QN.masked_fill(~right_QN, -torch.inf).amax(dim=1)
         best_Q = torch.maximum(best_Q.to(found_Q.dtype), found_Q)
     return best_Q
 
 
 def _ahead(tiles: Iterator[tuple[Tensor, Tensor]], best_Q: Tensor) -> Tensor:
-    ahead_Q = torch.zeros(len(best_Q), dtype=torch.long)
+    ahead_Q = torch.zeros(len(best_Q), dtype=torch.long, device=best_Q.device)
     for scores_QN, right_QN in tiles:
-        lower_QN = (scores_QN < best_Q[:, None]).to(right_QN.device)
+        lower_QN = scores_QN < best_Q[:, None]
         ahead_Q += len(right_QN[0]) - (lower_QN | right_QN).sum(dim=1)
     return ahead_Q
 

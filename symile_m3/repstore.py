@@ -29,15 +29,17 @@ class StoredRows:
 
     Args:
         dim: D.
+        device: where the rows that are read go.
 
     Raises:
         TrainingError: on `append`, when the disk is full.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, device: torch.device | str = "cpu") -> None:
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
         weakref.finalize(self, self._file.close)
         self._dim = dim
+        self._device = torch.device(device)
         self._rows = 0
 
     def __len__(self) -> int:
@@ -64,7 +66,7 @@ class StoredRows:
         for start, stop in zip([0, *ends.tolist()], [*ends.tolist(), len(numbers)], strict=True):
             if start < stop:
                 self._read(int(numbers[start]), result[start:stop])
-        return torch.from_numpy(result)
+        return torch.from_numpy(result).to(self._device)
 
     def _read(self, first: int, into: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> None:
         if not 0 <= first <= first + len(into) <= self._rows:
@@ -110,16 +112,17 @@ class Replaced:
 
     def __getitem__(self, rows: Tensor, /) -> Tensor:
         rep_BD = self._source[rows]
-        return torch.where(self._missing_Q[rows][:, None].to(rep_BD.device), self._by_D, rep_BD)
+        missing_B1, by_D = (of.to(rep_BD.device) for of in (self._missing_Q[rows][:, None], self._by_D))
+        return torch.where(missing_B1, by_D, rep_BD)
 
 
 def store(parts_BD: Iterable[Tensor], rows: int, *, in_memory: int = IN_MEMORY) -> Representations:
-    """The rows of all parts, one behind the other.
+    """The rows of all parts, one behind the other; they are given out on the device that the parts are on.
 
     Args:
         parts_BD: of at least one row.
         rows: N, of all parts together.
-        in_memory: bytes that may be kept in memory; what takes more goes to a temporary file.
+        in_memory: bytes that may be kept in the memory of that device; what takes more goes to a temporary file.
 
     Raises:
         TrainingError: there is no place for the file.
@@ -128,7 +131,7 @@ def store(parts_BD: Iterable[Tensor], rows: int, *, in_memory: int = IN_MEMORY) 
     stored: StoredRows | None = None
     for part_BD in parts_BD:
         if stored is None and 4 * rows * part_BD.shape[1] > in_memory:
-            stored = StoredRows(part_BD.shape[1])
+            stored = StoredRows(part_BD.shape[1], part_BD.device)
         if stored is None:
             kept.append(part_BD)
         else:

@@ -176,7 +176,8 @@ class Run:
                         task.advance(1, note)
             except KeyboardInterrupt:
                 self.seconds += time.perf_counter() - since
-                self._save()
+                if self.step > self.saved_step:
+                    self._save()
                 raise
         if self.loader.bad_samples:
             progress.say(f"{self.objective.name}: {self.loader.bad_samples.total()} damaged samples were left out")

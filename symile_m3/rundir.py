@@ -7,6 +7,8 @@ summary.json    once finished, and with it what the model needs to be used elsew
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib.metadata
 import json
 import platform
@@ -14,7 +16,7 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +25,7 @@ from typing import Any
 import torch
 
 from symile_m3._version import __version__
-from symile_m3.checkpoints import check_age, remove_checkpoints
+from symile_m3.checkpoints import FILES, check_age, remove_checkpoints
 from symile_m3.errors import TrainingError, UsageError
 from symile_m3.features import FeatureConfig
 from symile_m3.model import ModelConfig
@@ -104,44 +106,86 @@ def read_config(directory: Path) -> tuple[TrainConfig, str, dict[str, str]]:
 
 def check_run(
     directory: Path, fingerprint: str, config: LoopConfig, weights: Mapping[str, str], *, overwrite: bool
-) -> None:
+) -> bool:
     """Make sure that what is in the directory, if anything, is a run of this recipe; write its config.
+
+    A run of another recipe that was interrupted before it saved anything makes room for this one.
 
     Args:
         fingerprint: of the dataset.
         weights: modality -> fingerprint of the weights its tower begins with, where they come from elsewhere.
 
+    Returns:
+        Whether such a run was there.
+
     Raises:
-        TrainingError: it is another.
+        TrainingError: it is another, and has saved something or is being trained.
     """
     path = directory / "config.json"
     if overwrite:
-        remove_checkpoints(directory)
-        for name in (*_FILES, MODEL, *BESIDE):
-            (directory / name).unlink(missing_ok=True)
-        for name in ("tensorboard", "wandb"):
-            shutil.rmtree(directory / name, ignore_errors=True)
+        _remove_run(directory)
     check_age(directory)
     record = {"fingerprint": fingerprint, **asdict(config), **({"weights": dict(weights)} if weights else {})}
     record = json.loads(json.dumps(record))
     if not path.exists():
         write_text(path, json.dumps(record, indent=2) + "\n")
-        return
+        return False
+    saved = any((directory / name).exists() for name in (*FILES, "summary.json"))
     try:
         found = dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise TrainingError(f"{path}: unreadable ({error}); train again with --overwrite") from error
+        if saved:
+            raise TrainingError(f"{path}: unreadable ({error}); train again with --overwrite") from error
+        found = {}
     differences = [
         f"{what} {before} (asked: {asked})"
         for name in record
         for what, before, asked in _differences(name, found.get(name), record[name])
     ]
+    if differences and not saved:
+        if _is_held(path):
+            raise TrainingError(
+                f"{directory}: another process trains a run of another recipe there; wait for it, or name another "
+                "directory with --runs"
+            )
+        _remove_run(directory)
+        write_text(path, json.dumps(record, indent=2) + "\n")
+        return True
     if differences:
         what = "; ".join(differences).replace("fingerprint", "dataset")
         raise TrainingError(
             f"{directory} holds a run of another recipe: {what}. "
             "Name another directory with --runs, or give --overwrite to train in its place"
         )
+    return False
+
+
+def _remove_run(directory: Path) -> None:
+    remove_checkpoints(directory)
+    for name in _FILES:
+        (directory / name).unlink(missing_ok=True)
+    for name in ("tensorboard", "wandb"):
+        shutil.rmtree(directory / name, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """While it lasts, no other process gives up the run in the directory for one of another recipe."""
+    with (directory / "config.json").open("rb") as file:
+        with contextlib.suppress(OSError):  # a file system that knows no locks
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
+
+
+def _is_held(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+    return False
 
 
 def _differences(name: str, found: Any, asked: Any) -> list[tuple[str, Any, Any]]:

@@ -11,18 +11,37 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from symile_m3.accumulation import moved
 from symile_m3.batches import open_loader
 from symile_m3.model import Inputs, Model, learns_missing
 from symile_m3.questions import Questions
 from symile_m3.towers.tokens import TextTokeniser
+from symile_m3.towers.tower import BackboneTower
 
 LEARNED, MEAN = "what was learned for it", "mean training representation"
-APPROXIMATE = f"{MEAN}, whose score is not the expected one"
+NOT_EXPECTED = ", whose score is not the expected one"
+APPROXIMATE = MEAN + NOT_EXPECTED
+MOST, MOST_OF_BACKBONES = 20_000, 2_000
+"""Training samples that a mean is over, at most: of towers on features, and of those with a backbone to run."""
+
+
+def most_samples(model: Model) -> int:
+    """How many training samples the means of a model are over, at most."""
+    return MOST_OF_BACKBONES if any(isinstance(part, BackboneTower) for part in model.modules()) else MOST
+
+
+def mean_origin(model: Model, samples: int) -> str:
+    """What the means of a model are, of so many training samples; it says where they are not over all of them."""
+    most = most_samples(model)
+    return MEAN if samples <= most else f"{MEAN} (over {most:,} of {samples:,} samples)"
 
 
 @torch.inference_mode()
 def learned_representations(model: Model, questions: Questions) -> dict[str, Tensor]:
-    """Modality -> (D,) representation of a missing one, for those that the model was trained without at times."""
+    """Modality -> (D,) representation of a missing one, for those that the model was trained without at times.
+
+    On the CPU, wherever the model is.
+    """
     model.eval()
     found = {}
     for modality, parts in (
@@ -34,7 +53,8 @@ def learned_representations(model: Model, questions: Questions) -> dict[str, Ten
             continue
         inputs = next(iter(parts))
         every = torch.ones(len(inputs), dtype=torch.bool)
-        found[modality] = model.encode(modality, replace(inputs, missing={modality: every}))[0]
+        inputs = moved(replace(inputs, missing={modality: every}), model.device)
+        found[modality] = model.encode(modality, inputs)[0].float().cpu()
     return found
 
 
@@ -49,32 +69,44 @@ def mean_representations(
     on_bad_sample: str = "stop",
     most: int | None = None,
 ) -> dict[str, Tensor]:
-    """Modality -> (D,) mean representation over all training samples, or as many as `most`, which is rounded up.
+    """Modality -> (D,) mean representation over the training samples, or over the first of very many.
+
+    Evaluation and `symile_m3.load` take the same means.
+
+    On the CPU, wherever the model is.
 
     For a model that never saw a missing modality. The MIP is multilinear, so its value at the mean is its
     expectation over the missing modality. No other score is linear: of cosines, volumes and what is learned it is the
     score of an average medium, and says so in the table (`APPROXIMATE`).
+
+    Args:
+        most: samples, rounded up to a batch; by default `most_samples`.
     """
     model.eval()
+    most = most or most_samples(model)
     features = questions.features
     totals = {modality: torch.zeros(model.dim, dtype=torch.float64) for modality in modalities}
     uses = {"image": torch.zeros(len(features.image_NVF)), "audio": torch.zeros(len(features.clip_NF))}
     count = 0
     for batch in open_loader(
-        questions.dataset, "train", tokeniser=tokeniser, batch_size=500, seed=seed, on_bad_sample=on_bad_sample
+        questions.dataset,
+        "train",
+        tokeniser=tokeniser,
+        batch_size=min(500, most),
+        seed=seed,
+        on_bad_sample=on_bad_sample,
     ):
         uses["image"] += torch.bincount(batch.image_rows, minlength=len(uses["image"]))
         uses["audio"] += torch.bincount(batch.clip_rows, minlength=len(uses["audio"]))
         if "text" in totals:
-            totals["text"] += model.encode("text", Inputs(given={"text": (batch.texts,)})).sum(
-                dim=0, dtype=torch.float64
-            )
+            inputs = moved(Inputs(given={"text": (batch.texts,)}), model.device)
+            totals["text"] += model.encode("text", inputs).sum(dim=0, dtype=torch.float64).cpu()
         count += len(batch.keys)
-        if most is not None and count >= most:  # they are drawn independently, so that any of them will do
+        if count >= most:  # they are drawn independently, so that any of them will do
             break
     for modality in set(totals) - {"text"}:  # each distinct image and clip once, as often as it is used
         for rows in torch.split(uses[modality].nonzero()[:, 0], 500):
             given = features.image_inputs(rows) if modality == "image" else features.clip_inputs(rows)
-            inputs = Inputs(given={modality: given})
-            totals[modality] += uses[modality][rows].double() @ model.encode(modality, inputs).double()
+            inputs = moved(Inputs(given={modality: given}), model.device)
+            totals[modality] += uses[modality][rows].double() @ model.encode(modality, inputs).double().cpu()
     return {modality: (total_D / count).float() for modality, total_D in totals.items()}

@@ -20,7 +20,7 @@ from symile_m3.processes import Place, is_out_of_memory, open_place
 from symile_m3.progress import NoProgress, Progress
 from symile_m3.recipe import LoopConfig, RunOptions, TrainConfig
 from symile_m3.run import Run
-from symile_m3.rundir import RunSummary, check_run, note_session, read_summary
+from symile_m3.rundir import RunSummary, check_run, held, note_session, read_summary
 from symile_m3.runlog import check_logs
 from symile_m3.towers.sharednorm import SharedBatchNorm
 from symile_m3.triples import TripleTask
@@ -162,30 +162,34 @@ def carry_out(
         begin_with = weights()
         for objective in chosen:
             directory = runs / objective.name
-            check_run(directory, fingerprint, config, begin_with, overwrite=overwrite)
+            if check_run(directory, fingerprint, config, begin_with, overwrite=overwrite):
+                progress.say(f"{directory} held a run of another recipe that had saved nothing yet; begun anew")
             finished = (directory / "summary.json").exists()
             if finished:
                 finish(objective, directory)
+            else:
+                holding.enter_context(held(directory))
             found[objective.name] = read_summary(directory) if finished else None
         return found
 
-    summaries = place.by_first(find)
-    for name, summary in summaries.items():
-        if summary is not None:
-            progress.say(f"{name}: already trained in {runs / name}")
-    if None in summaries.values():
-        key, make = prepare()
-        for objective in chosen:
-            if summaries[objective.name] is None:
-                directory = runs / objective.name
-                with _limits_named(objective.name, config, options, place, dim=dim, in_parts=in_parts):
-                    run = make(objective, directory)
-                    _check_norms(run.model, options, place)
-                    step = run.restore()
-                    if place.first:
-                        run.id = note_session(directory, data, key, place, options, step)
-                    summaries[objective.name] = run.train(progress)
-                place.by_first(partial(finish, objective, directory))
+    with contextlib.ExitStack() as holding:
+        summaries = place.by_first(find)
+        for name, summary in summaries.items():
+            if summary is not None:
+                progress.say(f"{name}: already trained in {runs / name}")
+        if None in summaries.values():
+            key, make = prepare()
+            for objective in chosen:
+                if summaries[objective.name] is None:
+                    directory = runs / objective.name
+                    with _limits_named(objective.name, config, options, place, dim=dim, in_parts=in_parts):
+                        run = make(objective, directory)
+                        _check_norms(run.model, options, place)
+                        step = run.restore()
+                        if place.first:
+                            run.id = note_session(directory, data, key, place, options, step)
+                        summaries[objective.name] = run.train(progress)
+                    place.by_first(partial(finish, objective, directory))
     return [summary for summary in summaries.values() if summary is not None]
 
 

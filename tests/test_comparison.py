@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
+import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from process_groups import wait_until_gone
 from rich.console import Console
 
@@ -27,8 +31,8 @@ from symile_m3.comparison.plot import draw_comparison, is_wide
 from symile_m3.comparison.question import recipe_for, recipe_key
 from symile_m3.comparison.tables import markdown, tables
 from symile_m3.comparison.tuning import RATE_FACTORS, SCALE_OFFSETS, TrialPoint, trial_points
-from symile_m3.comparison.worker import Job
-from symile_m3.errors import SymileM3Error, UsageError
+from symile_m3.comparison.worker import Job, _wanting
+from symile_m3.errors import SymileM3Error, TrainingError, UsageError
 from symile_m3.features import FeatureConfig, load_features, open_dataset
 from symile_m3.model import ModelConfig
 from symile_m3.portable import BESIDE, MODEL, is_portable
@@ -184,6 +188,56 @@ def test_what_fails_is_named_and_the_rest_goes_on(data: Path, tmp_path: Path, mo
     assert [end.killed for end in ended] == [False, False, True, False, False]
 
 
+def test_tuning_is_not_concluded_from_trials_that_memory_failed(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each worker of CLIP may take little more memory than it has, and a model of that width takes a GB."""
+    wide = replace(SMALL, model=replace(SMALL.model, dim=1 << 20))
+
+    def start(job: Job, threads: int) -> Any:
+        starved = job.objective == "clip"
+        connection, worker = _start(replace(job, config=replace(wide, steps=2)) if starved else job, threads)
+        if starved:
+            pid = worker.process.pid or 0
+            status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+            size = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmSize"))
+            resource.prlimit(pid, resource.RLIMIT_AS, ((size + (200 << 10)) * 1024, resource.RLIM_INFINITY))
+        return connection, worker
+
+    monkeypatch.setattr("symile_m3.comparison.jobs._start", start)
+    asked = question(data, seeds=1, tune=TuneConfig(trials=1, steps=2), recipe=replace(SMALL, steps=2))
+    report = compare(asked, tmp_path, work=JobConfig(jobs=1))
+    [failed] = report["failed"]
+    assert failed["run"].startswith("tuning of clip on tiny-")
+    assert re.fullmatch(
+        r"clip, tiny, trial 0: out of memory with 16 samples at a time and D \d+; give fewer --jobs, .*",
+        failed["error"],
+    )
+    [tuned] = report["tuning"].values()
+    assert list(tuned) == ["symile"]
+    assert list(report["points"][0]["results"]) == ["symile"]
+    assert [path.name.split("-")[2] for path in (tmp_path / "tuning").iterdir()] == ["symile"]  # clip's goes on
+
+
+@pytest.mark.parametrize(
+    ("error", "wanting"),
+    [
+        (torch.cuda.OutOfMemoryError("CUDA out of memory"), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.ENOENT, "No such file or directory"), False),
+        (RuntimeError("shapes differ"), False),
+    ],
+)
+def test_what_the_machine_lacks_is_told_from_what_the_recipe_does(
+    data: Path, tmp_path: Path, error: Exception, wanting: bool
+) -> None:
+    job = Job(name="one", data=data, directory=tmp_path, objective="clip", config=SMALL)
+    with pytest.raises(TrainingError) as raised:
+        raise TrainingError("clip: no") from error
+    assert bool(_wanting(raised.value, job)) == wanting
+
+
 def test_over_a_setting_gives_a_point_a_value_and_no_run_twice(data: Path, tmp_path: Path) -> None:
     over = Over.parse("negatives=n,faces")
     report = compare(question(data, over=over, seeds=1), tmp_path, work=JobConfig(jobs=2))
@@ -316,7 +370,7 @@ def literal(names: tuple[str, ...], values: tuple[str | None, ...], key: str | N
         for value in values
     ]
     over = None if key is None else {"key": key, "values": values}
-    question = {"reach": 0.5, "over": over}
+    question = {"reach": 0.5, "over": over, "objectives": ("symile", "triangle")}
     return {"question": question, "work": {"jobs": 4, "threads": 1}, "tuning": {}, "failed": [], "points": points}
 
 
@@ -339,6 +393,35 @@ def test_tables_have_the_columns_it_takes_and_cut_nothing_off(report: dict[str, 
         console.print(figures(rows.title, rows.header, rows.rows, names=rows.names))
         shown = console.export_text()
         assert all(cell in shown.split() for row in rows.rows for cell in row if " " not in cell)
+
+
+@pytest.mark.parametrize(
+    ("named", "rows"),
+    [
+        (("gated", "symile", "clip"), [("symile - clip", "+0.100"), ("symile - gated", "+0.200")]),
+        (("gated", "clip", "gram"), [("gated - clip", "-0.100"), ("gated - gram", "+0.200")]),
+        (("clip", "symile"), [("symile - clip", "+0.100")]),
+    ],
+)
+def test_differences_are_shown_to_one_objective(named: tuple[str, ...], rows: list[tuple[str, str]]) -> None:
+    """In the report they are of all pairs, in an order of its own."""
+    report = literal(("langs2",), (None,))
+    report["question"]["objectives"] = named
+    order = [name for name in ("symile", "clip", "gram", "gated") if name in named]
+    point = report["points"][0]
+    top1 = {"symile": 0.9, "clip": 0.8, "gram": 0.5, "gated": 0.7}
+    point["differences"] = {
+        f"{one} - {other}": {"top1": found, "ci95": [found - 0.05, found + 0.01]}
+        for i, one in enumerate(order)
+        for other in order[i + 1 :]
+        for found in [top1[one] - top1[other]]
+    }
+    [shown] = [found for found in tables(report) if found.title.startswith("Differences")]
+    assert [row[:2] for row in shown.rows] == rows
+    assert all(float(row[2].split()[0]) < float(row[1]) < float(row[2].split()[2]) for row in shown.rows)
+    assert ("of symile to the others (of all pairs in the JSON)" in shown.title) == (
+        len(named) > 2 and "symile" in named
+    )
 
 
 def test_values_that_tell_the_dataset_need_no_name_of_it() -> None:

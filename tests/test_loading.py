@@ -21,12 +21,13 @@ from symile_m3.assembly import new_tokeniser
 from symile_m3.errors import NotBuiltError, SourceError, TrainingError, UsageError
 from symile_m3.features import Dataset, FeatureConfig, load_features, open_dataset
 from symile_m3.loading import TrainedModel
+from symile_m3.measures import Asked, measure
 from symile_m3.model import ModelConfig
 from symile_m3.objectives import clip_scores, symile_scores
 from symile_m3.progress import NoProgress
 from symile_m3.questions import Questions
 from symile_m3.recipe import TrainConfig
-from symile_m3.shards import decode_audio, decode_image
+from symile_m3.shards import DatasetReader, decode_audio, decode_image
 from symile_m3.standins import LEARNED, MEAN, mean_representations
 from symile_m3.train import train
 
@@ -188,6 +189,27 @@ def test_a_missing_modality_is_replaced_by_its_mean(model: TrainedModel, dataset
     wanted = symile_scores([audio, model.encode_texts(texts)], model.encode_images(images))
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-3)
     assert set(model.standins.values()) == {MEAN}
+
+
+def test_of_very_many_samples_eval_and_load_take_the_same_and_say_so(
+    trained_data: Path, dataset: Dataset, tmp_path: Path, short_recipe: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("symile_m3.standins.MOST", 16)
+    train(trained_data, tmp_path, objectives=["symile"], config=short_recipe)
+    found = symile_m3.load(tmp_path / "symile")
+    assert set(found.standins.values()) == {f"{MEAN} (over 16 of 64 samples)"}
+    features = load_features(dataset, short_recipe.features, NoProgress())
+    tokeniser = new_tokeniser(dataset, short_recipe)
+    questions = Questions.of_split(dataset, features, "test", tokeniser)
+    asked = Asked(missing=(0.5,))
+    model = found._model.cpu()
+    assert measure(model, found._objective, questions, tokeniser, asked).fill == found.standins["audio"]
+    means = mean_representations(model, questions, tokeniser, ("image", "audio", "text"))
+    torch.testing.assert_close(means, dict(found._portable.standins))
+    reader = DatasetReader(trained_data, "train")
+    texts = [reader.read(i)["txt"].decode() for i in range(len(reader))]
+    torch.testing.assert_close(means["text"], found.encode_texts(texts[:16]).mean(dim=0))
+    assert not torch.allclose(means["text"], found.encode_texts(texts).mean(dim=0))
 
 
 def test_or_by_what_the_model_has_learned(

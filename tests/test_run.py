@@ -32,6 +32,7 @@ from symile_m3.objectives import get_objective
 from symile_m3.processes import open_place
 from symile_m3.progress import NoProgress
 from symile_m3.recipe import RunOptions, TrainConfig, parse_missing_p
+from symile_m3.run import Run
 from symile_m3.runlog import check_logs
 from symile_m3.train import check_shares, new_run, train
 
@@ -118,6 +119,58 @@ def test_resume_asks_for_a_run(data: Path, tmp_path: Path) -> None:
     assert [summary.steps for summary in summaries] == [12, 12]
     with pytest.raises(TrainingError, match=r"another recipe: lr 0\.03 \(asked: 0\.01\)"):
         train(data, tmp_path, config=replace(SMALL, lr=0.01), options=RunOptions(resume=True))
+
+
+# ---- begun and left
+
+
+def test_a_run_that_saved_nothing_makes_room_for_another_recipe(data: Path, tmp_path: Path) -> None:
+    """Killed at its first steps, it has a config and steps but no weights."""
+    process = subprocess.Popen(
+        command(*WORDS, "--data", data, "--runs", tmp_path, "--objective", "symile", "--steps", "100000"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    run = tmp_path / "symile"
+    deadline = time.monotonic() + 60
+    while not (run / "steps.csv").exists() and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.001)
+    with pytest.raises(TrainingError, match="another process trains a run of another recipe"):
+        train(data, tmp_path, objectives=["symile"], config=SMALL)
+    process.kill()
+    process.wait()
+    assert not list(run.glob("*.safetensors"))
+    said: list[str] = []
+
+    class Saying(NoProgress):
+        def say(self, line: str) -> None:
+            said.append(line)
+
+    [summary] = train(data, tmp_path, objectives=["symile"], config=SMALL, progress=Saying())
+    assert summary.steps == 12
+    assert said == [f"{run} held a run of another recipe that had saved nothing yet; begun anew"]
+    assert json.loads((run / "config.json").read_text())["steps"] == 12
+    assert not (run / "steps.csv").exists()
+    for name in ("best.safetensors", "last.safetensors", "last.state"):  # with a summary or weights it stays
+        (run / name).unlink()
+    with pytest.raises(TrainingError, match=r"another recipe: lr 0\.03 \(asked: 0\.01\)"):
+        train(data, tmp_path, objectives=["symile"], config=replace(SMALL, lr=0.01))
+
+
+def test_ctrl_c_before_the_first_step_saves_nothing(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(run: Run, batch: Any) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_take_step", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(data, tmp_path, objectives=["clip"], config=SMALL)
+    assert not (tmp_path / "clip" / "last.state").exists()
+    [summary] = train(data, tmp_path, objectives=["clip"], config=replace(SMALL, lr=0.01))
+    assert summary.steps == 12
 
 
 # ---- several processes

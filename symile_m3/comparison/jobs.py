@@ -56,7 +56,7 @@ class Ended:
         job: as it was given.
         summary: of the finished run; None where it failed.
         error: why it failed, in one line.
-        killed: it failed by no fault of the recipe: its process ended without a word.
+        killed: it failed by no fault of the recipe: its process ended without a word, or for want of memory or disk.
     """
 
     job: Job
@@ -148,7 +148,7 @@ def _heard(connection: Connection, worker: _Worker, task: Task, progress: Progre
     elif message[0] == "done":
         worker.ended = Ended(job=worker.job, summary=message[1])
     else:
-        worker.ended = Ended(job=worker.job, error=message[1])
+        worker.ended = Ended(job=worker.job, error=message[1], killed=message[0] == "starved")
     return True
 
 

@@ -175,15 +175,23 @@ def reach_rows(report: Mapping[str, Any]) -> Rows:
 
 
 def difference_rows(report: Mapping[str, Any]) -> Rows:
-    """Paired differences of the first objective to each other one, and of the others among themselves."""
+    """Paired differences of one objective to each other: Symile, or the first that was named; the report has all."""
     places = _Places(report)
-    rows = [
-        (*places.cells(point), pair, f"{found['top1']:+.3f}", f"{found['ci95'][0]:+.3f} to {found['ci95'][1]:+.3f}")
-        for point in report["points"]
-        for pair, found in point["differences"].items()
-    ]
+    pairs = {tuple(pair.split(" - ")) for point in report["points"] for pair in point["differences"]}
+    named = sorted(report["question"]["objectives"], key=lambda name: name != "symile")
+    one = next((name for name in named if any(name in pair for pair in pairs)), "")
+    rows = []
+    for point in report["points"]:
+        for pair, found in point["differences"].items():
+            first, second = pair.split(" - ")
+            if one in (first, second):
+                sign, other = (1, second) if one == first else (-1, first)
+                low, high = sorted(sign * bound for bound in found["ci95"])
+                difference = f"{sign * found['top1']:+.3f}"
+                rows.append((*places.cells(point), f"{one} - {other}", difference, f"{low:+.3f} to {high:+.3f}"))
     header = (*places.headings, "objectives", "difference", "95% interval")
-    title = f"Differences of top-1, same queries and seeds{places.said}"
+    others = "" if len(pairs) < 2 else f" of {one} to the others (of all pairs in the JSON)"
+    title = f"Differences of top-1{others}, same queries and seeds{places.said}"
     return Rows(title=title, header=header, rows=tuple(rows), names=1 + len(places.headings))
 
 

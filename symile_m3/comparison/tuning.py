@@ -119,7 +119,7 @@ class Tuned:
         point: the chosen one.
         trials: each point with its best validation top-1 (None where training failed) and why it failed.
         steps: of each trial.
-        missing: what had to be left out because a process was killed; empty where the trials are complete.
+        missing: the trial that the machine failed, by which no choice would be fair; empty where none was.
     """
 
     point: TrialPoint
@@ -133,14 +133,17 @@ class Tuned:
 
 
 def choose(points: Sequence[TrialPoint], ended: Sequence[Ended]) -> Tuned:
-    """The point with the best validation top-1, of equals the first; a trial whose training fails scores nothing."""
+    """The point with the best validation top-1, of equals the first; a trial whose training fails scores nothing.
+
+    Not so one that the machine failed: it is `missing`.
+    """
     trials: list[dict[str, Any]] = []
     for point, end in zip(points, ended, strict=True):
         score = None if end.summary is None else end.summary.best_top1
         trials.append({**asdict(point), "val_top1": score, **({"error": end.error} if end.error else {})})
     scores = [-1.0 if trial["val_top1"] is None else float(trial["val_top1"]) for trial in trials]
-    killed = [end.job.name for end in ended if end.killed]
-    missing = f"{killed[0]} was killed" if killed else "" if max(scores) >= 0 else f"all failed: {ended[0].error}"
+    killed = [f"{end.job.name}: {end.error}" for end in ended if end.killed]
+    missing = killed[0] if killed else "" if max(scores) >= 0 else f"all failed: {ended[0].error}"
     return Tuned(
         point=points[scores.index(max(scores))],
         trials=tuple(trials),

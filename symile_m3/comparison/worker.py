@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import multiprocessing
 import os
@@ -24,6 +25,7 @@ from symile_m3.errors import SymileM3Error
 from symile_m3.modalities.declaration import DataConfig, Declaration, DeclaredConfig
 from symile_m3.modalities.training import train_declared
 from symile_m3.portable import BESIDE, MODEL
+from symile_m3.processes import is_out_of_memory
 from symile_m3.progress import Progress, Task
 from symile_m3.recipe import RunOptions, TrainConfig
 from symile_m3.rundir import RunSummary, read_summary
@@ -33,7 +35,11 @@ from symile_m3.train import train
 LOCK = ".lock"
 _TOLD_EVERY_S = 0.5
 
-Message = tuple[Literal["steps"], int] | tuple[Literal["say", "failed"], str] | tuple[Literal["done"], RunSummary]
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+Message = (
+    tuple[Literal["steps"], int] | tuple[Literal["say", "failed", "starved"], str] | tuple[Literal["done"], RunSummary]
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +80,8 @@ def work(job: Job, threads: int, connection: Connection) -> None:
 
     Args:
         threads: of PyTorch.
-        connection: takes steps and lines, and at the end the summary, or why there is none.
+        connection: takes steps and lines, and at the end the summary, or why there is none: "failed" where that is
+            the run's own doing, "starved" where the machine lacked something.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets Ctrl-C and ends its workers
@@ -90,12 +97,15 @@ def work(job: Job, threads: int, connection: Connection) -> None:
                     [summary] = _train(job, _Telling(connection))
                 tidy(job)
             connection.send(("done", summary))
-        except SymileM3Error as error:
-            connection.send(("failed", str(error)))
         except Exception as error:
-            trace = job.directory / "error.txt"
-            write_text(trace, traceback.format_exc())
-            connection.send(("failed", f"{type(error).__name__}: {error}; {trace} has the traceback"))
+            if wanting := _wanting(error, job):
+                connection.send(("starved", wanting))
+            elif isinstance(error, SymileM3Error):
+                connection.send(("failed", str(error)))
+            else:
+                trace = job.directory / "error.txt"
+                write_text(trace, traceback.format_exc())
+                connection.send(("failed", f"{type(error).__name__}: {error}; {trace} has the traceback"))
     except (KeyboardInterrupt, BrokenPipeError):
         os._exit(1)
 
@@ -112,6 +122,25 @@ def _train(job: Job, progress: Progress) -> list[RunSummary]:
     return train(
         job.data, job.directory, objectives=[job.objective], config=job.config, options=options, progress=progress
     )
+
+
+def _wanting(error: BaseException | None, job: Job) -> str:
+    """What to do where an error, or one that it came from, says that memory or the disk do not suffice; else nothing.
+
+    Such an error depends on what else runs on the machine, and says nothing of the recipe.
+    """
+    while error is not None:
+        if is_out_of_memory(error) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+            config = job.config
+            samples, dim = config.batch_size, config.dim if isinstance(config, DeclaredConfig) else config.model.dim
+            return (
+                f"out of memory with {samples} samples at a time and D {dim}; give fewer --jobs, and run the same "
+                "command again"
+            )
+        if isinstance(error, OSError) and error.errno in _DISK:
+            return f"{job.directory}: {error.strerror}; make room, and run the same command again"
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def tidy(job: Job) -> None:

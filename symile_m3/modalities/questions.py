@@ -126,12 +126,15 @@ ScoresOf = Callable[[str, Sequence[str]], Scores]
 
 
 def scores_of(model: Model, objective: Objective) -> ScoresOf:
-    """The objective's scores under what the model has learned, of representations on the CPU."""
-    head = {name: value.detach().cpu() for name, value in model.head.items()}
-    index = model.modalities.index
+    """The objective's scores under what the model has learned: computed on its device, of and as tensors on the CPU."""
 
     def scores(retrieve: str, given: Sequence[str]) -> Scores:
-        return objective.scores_with(head, retrieved=index(retrieve), given=[index(name) for name in given])
+        there, device = model.scores(objective, retrieve, given), model.device
+
+        def here(query_reps_QD: Sequence[Tensor], candidates_ND: Tensor) -> Tensor:
+            return there([rep_QD.to(device) for rep_QD in query_reps_QD], candidates_ND.to(device)).detach().cpu()
+
+        return here
 
     return scores
 
