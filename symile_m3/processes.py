@@ -76,6 +76,18 @@ class Place:
         dist.all_reduce(number, dist.ReduceOp.MIN, group=self.group)
         return int(number)
 
+    def normalises_whole(self, micro_batch: int) -> bool:
+        """Whether batch norms see whole batches: those of one process, or of several GPUs, that are not cut."""
+        return not micro_batch and (self.world == 1 or self.device.type == "cuda")
+
+    def share_norms(self, model: nn.Module) -> None:
+        """Let the batch norms within a model see the batches of all processes; PyTorch can do so on GPUs only.
+
+        The parameters stay the same ones, and so do the names under which they are saved.
+        """
+        if self.world > 1 and self.device.type == "cuda":
+            nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
     def set_up(self, towers: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
         """Move both to the device, and let the processes share the gradients."""
         pair: tuple[nn.Module, torch.optim.Optimizer] = self.fabric.setup(towers, optimizer)
@@ -149,6 +161,8 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that the memory of a GPU, or of this machine, does not suffice."""
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("can't allocate memory", "not enough memory", "out of memory")
+    said = str(error)
+    return isinstance(error, RuntimeError) and (
+        said == "could not create a primitive"  # of a convolution on a CPU, which oneDNN computes
+        or any(words in said for words in ("can't allocate memory", "not enough memory", "out of memory"))
     )

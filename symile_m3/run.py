@@ -115,6 +115,7 @@ class Run:
         self.options = options
         self.on_bad_sample = on_bad_sample
         self.loader = task.loader(rank=place.rank, world=place.world)
+        place.share_norms(self.model)
         optimizer = torch.optim.AdamW(task.groups(model), betas=(0.9, config.beta2), fused=True)
         towers = Towers(self.model)
         if self.options.compile:

@@ -103,7 +103,6 @@ def train(
         overwrite=overwrite,
         progress=progress,
         dim=config.model.dim,
-        in_parts=config.features.audio != "conv:scratch",
         prepare=prepare,
         finish=finish,
     )
@@ -122,7 +121,6 @@ def carry_out(
     overwrite: bool,
     progress: Progress,
     dim: int,
-    in_parts: bool,
     prepare: Callable[[], tuple[str, Callable[[Objective, Path], Run]]],
     finish: Callable[[Objective, Path], None] = lambda objective, directory: None,
 ) -> list[RunSummary]:
@@ -132,7 +130,6 @@ def carry_out(
         fingerprint, weights: what the runs are of, beside the recipe; see `check_run`.
         data: where it lies, for the notes of the run.
         dim: D.
-        in_parts: whether a batch may be cut.
         prepare: what has to be done before any run: gives a fingerprint of what it made, and what makes a new run.
         finish: what the first process does with each finished run, of now or of before.
 
@@ -165,8 +162,9 @@ def carry_out(
         for objective in chosen:
             if summaries[objective.name] is None:
                 directory = runs / objective.name
-                with _limits_named(objective.name, config, options, place, dim=dim, in_parts=in_parts):
+                with _limits_named(objective.name, config, options, place, dim=dim) as models:
                     run = make(objective, directory)
+                    models.append(run.model)
                     _check_norms(run.model, options, place)
                     step = run.restore()
                     if place.first:
@@ -184,10 +182,11 @@ def check_shares(config: TrainConfig, options: RunOptions, place: Place) -> None
     """
     if config.batch_size % place.world:
         raise UsageError(f"--batch-size {config.batch_size}: give a multiple of the {place.world} processes")
-    if config.features.audio == "conv:scratch" and (place.world > 1 or options.micro_batch):
-        raise UsageError(
-            "audio=conv:scratch normalises over the batch: train it in one process, and without --micro-batch"
-        )
+    if config.features.audio == "conv:scratch" and not place.normalises_whole(options.micro_batch):
+        raise UsageError(f"audio=conv:scratch {_NORMALISES}")
+
+
+_NORMALISES = "normalises over the batch: train it without --micro-batch, and in one process or on GPUs"
 
 
 def _check_norms(model: Model, options: RunOptions, place: Place) -> None:
@@ -196,28 +195,35 @@ def _check_norms(model: Model, options: RunOptions, place: Place) -> None:
     Raises:
         UsageError: it would be.
     """
-    if place.world == 1 and not options.micro_batch:
-        return
+    modality = _normalising(model)
+    if modality and not place.normalises_whole(options.micro_batch):
+        raise UsageError(f"{modality}: a tower that is trained and {_NORMALISES}")
+
+
+def _normalising(model: Model) -> str:
+    """The first modality whose tower normalises over the batch while it is trained; empty where none does."""
     model.train()  # what is frozen stays in evaluation mode, and normalises by what it has learned
     for modality, tower in model.towers.items():
         if any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) and part.training for part in tower.modules()):
-            raise UsageError(
-                f"{modality}: a tower that is trained and normalises over the batch: train it in one process, and "
-                "without --micro-batch"
-            )
+            return modality
+    return ""
 
 
 @contextlib.contextmanager
 def _limits_named(
-    name: str, config: LoopConfig, options: RunOptions, place: Place, *, dim: int, in_parts: bool
-) -> Iterator[None]:
+    name: str, config: LoopConfig, options: RunOptions, place: Place, *, dim: int
+) -> Iterator[list[Model]]:
     """Say of memory that runs out what to lower, and of towers that cannot be compiled that they need not be.
+
+    Yields:
+        A list that takes the model once it is made: it decides whether a batch can be cut.
 
     Raises:
         TrainingError: either is the case.
     """
+    models: list[Model] = []
     try:
-        yield
+        yield models
     except Exception as error:
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             reason = str(error).strip().partition("\n")[0]
@@ -227,7 +233,7 @@ def _limits_named(
         rows = min(options.micro_batch or config.batch_size, config.batch_size // place.world)
         lower = (
             f"give --micro-batch {rows // 2}, which computes the same loss in parts, and run the command again"
-            if rows > 1 and in_parts
+            if rows > 1 and not (models and _normalising(models[0]))
             else f"lower --batch-size (now {config.batch_size}) or --set dim (now {dim}), "
             "and train again with --overwrite"
         )

@@ -90,6 +90,5 @@ def train_declared(
         overwrite=overwrite,
         progress=progress,
         dim=config.dim,
-        in_parts=True,
         prepare=lambda: ("", make),
     )
