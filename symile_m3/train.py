@@ -231,9 +231,14 @@ def _limits_named(
         if not is_out_of_memory(error):
             raise
         rows = min(options.micro_batch or config.batch_size, config.batch_size // place.world)
+        if not models:
+            raise TrainingError(
+                f"{name}: out of memory for a model of D {dim}; lower --set dim, and train again with --overwrite"
+            ) from error
         lower = (
-            f"give --micro-batch {rows // 2}, which computes the same loss in parts, and run the command again"
-            if rows > 1 and not (models and _normalising(models[0]))
+            f"give --micro-batch {rows // 2}, which computes the same loss in parts, and run the command again, "
+            f"or lower --set dim (now {dim}), and train again with --overwrite"
+            if rows > 1 and not _normalising(models[0])
             else f"lower --batch-size (now {config.batch_size}) or --set dim (now {dim}), "
             "and train again with --overwrite"
         )

@@ -185,7 +185,8 @@ def test_a_tower_that_normalises_over_the_batch_is_not_cut(data: Path, tmp_path:
 def test_memory_that_runs_out_is_one_line_with_what_to_lower(data: Path, tmp_path: Path) -> None:
     assert starved(data, tmp_path) == (
         "symile: out of memory with 64 samples at a time and D 32768; give --micro-batch 32, "
-        "which computes the same loss in parts, and run the command again\n"
+        "which computes the same loss in parts, and run the command again, "
+        "or lower --set dim (now 32768), and train again with --overwrite\n"
     )
     (summary,) = train(data, tmp_path, objectives=["symile"], config=STARVED, options=RunOptions(micro_batch=32))
     assert summary.steps == 3

@@ -1,4 +1,4 @@
-"""Towers with batch norms: whole batches only, in one process or on GPUs that share them."""
+"""What does not fit into memory; and batch norms, for whole batches only, in one process or on GPUs that share them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from starved_training import starved
 from user_shards import write_user_shards
 
-from symile_m3.errors import UsageError
+from symile_m3.errors import TrainingError, UsageError
 from symile_m3.modalities.declaration import DeclaredConfig, ModalityConfig, read_declaration
 from symile_m3.modalities.towers import new_model
 from symile_m3.modalities.training import train_declared
@@ -59,3 +59,13 @@ def test_no_micro_batch_is_advised_where_a_tower_normalises_over_the_batch(tmp_p
     )
     with pytest.raises(UsageError, match=r"^xray: a tower that is trained and normalises over the batch: .* on GPUs$"):
         train_declared(read_declaration(declaration), tmp_path / "cut", options=RunOptions(micro_batch=8))
+
+
+def test_a_model_that_has_no_place_in_memory_is_told_to_be_smaller(tmp_path: Path) -> None:
+    declaration = read_declaration(write_user_shards(tmp_path) / "my.toml")
+    beyond = replace(declaration, config=replace(declaration.config, dim=1 << 44))  # of any address space
+    with pytest.raises(
+        TrainingError,
+        match=r"^clip: out of memory for a model of D 17592186044416; lower --set dim, and train again with --overwr",
+    ):
+        train_declared(beyond, tmp_path / "runs", objectives=["clip"])
