@@ -137,7 +137,6 @@ class Run:
         config = self.config
         every = max(1, config.steps // config.evaluations)
         since, taken, saved = time.perf_counter(), 0, time.perf_counter()
-        note = ""
         logs = []
         if self.place.first:
             logs = open_logs(self.options.logs, self.directory, run_id=self.id, config=asdict(config), step=self.step)
@@ -153,14 +152,14 @@ class Run:
                     if self.losses and (self.step % every == 0 or self.step == config.steps):
                         elapsed = time.perf_counter() - since
                         with self._timed("evaluation"):
-                            note = self._evaluate(taken * config.batch_size / elapsed, self.seconds + elapsed)
+                            self._evaluate(taken * config.batch_size / elapsed, self.seconds + elapsed)
                         self.seconds += time.perf_counter() - since
                         since, taken = time.perf_counter(), 0
                         for log in logs:
                             log.write(self.step, self.metrics[-1])
                         self._save()
                         saved = time.perf_counter()
-                        task.advance(0, note)
+                        task.advance(0, self._note(self.metrics[-1]["loss"]))
                     if self.step == config.steps or self._stopped_early():
                         break
                     if time.perf_counter() - saved > _SAVE_EVERY_S:
@@ -173,8 +172,7 @@ class Run:
                     with self._timed("logging"):
                         for log in logs:
                             log.write(self.step, figures)
-                        note = note or self._note(self.losses[-1], math.nan, 0.0)
-                        task.advance(1, note)
+                        task.advance(1, self._note(self.losses[-1]))
             except KeyboardInterrupt:
                 self.seconds += time.perf_counter() - since
                 self._save()
@@ -290,7 +288,7 @@ class Run:
             f"lower --set lr (now {self.config.lr}) and train again with --overwrite, or with other --runs"
         )
 
-    def _evaluate(self, samples_per_s: float, seconds: float) -> str:
+    def _evaluate(self, samples_per_s: float, seconds: float) -> None:
         """Measure the validation retrieval, keep the best weights, note the metrics; `seconds` since the beginning."""
         self._check_weights()
         loss = sum(self.losses) / len(self.losses)
@@ -310,14 +308,15 @@ class Run:
             self.best = best
             self.metrics.append(record)
             self.losses = []
-        return self._note(loss, record["val_top1"], samples_per_s)
 
-    def _note(self, loss: float, top1: float, samples_per_s: float) -> str:
+    def _note(self, loss: float) -> str:
+        """What progress shows: a loss, and what the last evaluation found."""
         parts = [f"loss {loss:.2f}"]
         if self.bounds_total_correlation:
             parts.append(f"TC >= {total_correlation_bound(loss, self.config.batch_size):.2f} nats")
-        if math.isfinite(top1):
-            parts += [f"val top-1 {top1:.3f}", f"{samples_per_s:,.0f} samples/s"]
+        if self.metrics:
+            last = self.metrics[-1]
+            parts += [f"val top-1 {last['val_top1']:.3f}", f"{last['samples_per_s']:,.0f} samples/s"]
         return "  ".join(parts)
 
     def _check_weights(self) -> None:

@@ -100,6 +100,30 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(root: Path, runs: Path, 
     assert config["modalities"][0]["tower"] == "conv-image"
 
 
+def test_progress_shows_the_loss_of_the_step_and_what_the_last_evaluation_found(root: Path, tmp_path: Path) -> None:
+    steps: list[str] = []
+    evaluations: list[str] = []
+
+    class Noting(NoProgress):
+        @contextmanager
+        def task(self, label: str, total: int, unit: str, done: int = 0) -> Iterator[Any]:
+            class Task:
+                def advance(self, count: int = 1, note: str = "") -> None:
+                    (steps if count else evaluations).append(note)
+
+            yield Task()
+
+    declaration = read_declaration(root / "my.toml")
+    short = replace(declaration, config=replace(declaration.config, steps=6, evaluations=2))
+    train_declared(short, tmp_path, objectives=["clip"], options=RunOptions(logs=("csv",)), progress=Noting())
+    losses = [line.split(",")[1] for line in (tmp_path / "clip" / "steps.csv").read_text().splitlines()[1:]]
+    records = [json.loads(line) for line in (tmp_path / "clip" / "metrics.jsonl").read_text().splitlines()]
+    found = [f"  val top-1 {of['val_top1']:.3f}  {of['samples_per_s']:,.0f} samples/s" for of in records]
+    assert steps == [f"loss {float(loss):.2f}{(['', found[0]])[i >= 3]}" for i, loss in enumerate(losses)]
+    assert len(set(steps)) == 6
+    assert evaluations == [f"loss {of['loss']:.2f}{what}" for of, what in zip(records, found, strict=True)]
+
+
 def test_what_differs_in_a_modality_is_named(root: Path, runs: Path) -> None:
     declaration = read_declaration(root / "my.toml")
     *others, age = declaration.config.modalities
