@@ -196,14 +196,24 @@ class Run:
         if self.place.first:
             from symile_m3.curves import draw_curves
 
-            draw_curves(self.directory / "curves.png", self.objective.name, self.metrics)
+            draw_curves(
+                self.directory / "curves.png", self.objective.name, self.metrics, modalities=len(self.model.modalities)
+            )
             write_text(self.directory / "summary.json", json.dumps(asdict(summary), indent=2) + "\n")
         return summary
 
     @property
     def bounds_total_correlation(self) -> bool:
-        """Whether ln N - loss is a bound: not with missing modalities, where the loss averages over fewer anchors."""
-        return self.objective.bounds_total_correlation and not self.config.missing_p
+        """Whether ln(candidates) - loss is noted, which on samples not trained on is a lower bound in expectation.
+
+        Not with missing modalities, where the loss averages over fewer anchors.
+        """
+        enough = self.config.batch_size >= len(self.model.modalities)
+        return self.objective.bounds_total_correlation and not self.config.missing_p and enough
+
+    def _below_ceiling(self, loss: float) -> float:
+        """ln(candidates) - loss in nats. Of what was trained on it bounds nothing: it may be above what is there."""
+        return total_correlation_bound(loss, self.config.batch_size, modalities=len(self.model.modalities))
 
     @contextlib.contextmanager
     def _timed(self, what: str) -> Iterator[None]:
@@ -298,7 +308,7 @@ class Run:
         record["samples_per_s"] = samples_per_s
         record["seconds"] = round(seconds, 3)
         if self.bounds_total_correlation:
-            record["bound_nats"] = total_correlation_bound(loss, self.config.batch_size)
+            record["bound_nats"] = self._below_ceiling(loss)
         record = self.place.fabric.broadcast(record)
         best = max(self.best, (record["val_top1"], self.step), key=lambda found: found[0])
         if best != self.best and self.place.first:
@@ -313,7 +323,8 @@ class Run:
         """What progress shows: a loss, and what the last evaluation found."""
         parts = [f"loss {loss:.2f}"]
         if self.bounds_total_correlation:
-            parts.append(f"TC >= {total_correlation_bound(loss, self.config.batch_size):.2f} nats")
+            most = self.config.batch_size - len(self.model.modalities) + 2
+            parts.append(f"ln {most:,} - loss {self._below_ceiling(loss):.2f} nats")
         if self.metrics:
             last = self.metrics[-1]
             parts += [f"val top-1 {last['val_top1']:.3f}", f"{last['samples_per_s']:,.0f} samples/s"]
