@@ -119,8 +119,11 @@ class LoopConfig(ABC):
             return self
         return replace(self, steps=max(1, round(self.epochs * (samples // self.batch_size))), epochs=0.0)
 
-    def with_settings(self, settings: Sequence[str]) -> Self:
+    def with_settings(self, settings: Sequence[str], option: str = "--set") -> Self:
         """This recipe with some settings replaced, each given as `KEY=VALUE`, or as `features.KEY=VALUE`.
+
+        Args:
+            option: that gave them, for what is said of wrong ones.
 
         Raises:
             UsageError: an unknown key, or a value of another type than the setting's.
@@ -129,7 +132,7 @@ class LoopConfig(ABC):
         for setting in settings:
             name, equals, value = setting.partition("=")
             if not equals:
-                raise UsageError(f"--set {setting}: give KEY=VALUE")
+                raise UsageError(f"{option} {setting}: give KEY=VALUE")
             within, _, key = name.rpartition(".")  # features.precision, as the towers have a precision too
             for owner in (None, *config.parts):
                 part: Any = getattr(config, owner) if owner else config
@@ -141,12 +144,12 @@ class LoopConfig(ABC):
                     for owned in (config, *(getattr(config, o) for o in config.parts))
                     for setting in _settings_of(owned)
                 ]
-                raise UsageError(f"--set {name}: no such setting; known: {', '.join(known)}")
+                raise UsageError(f"{option} {name}: no such setting; known: {', '.join(known)}")
             try:
                 parsed = parse_missing_p(value) if key == "missing_p" else _parse(value, getattr(part, key))
                 changed = replace(part, **{key: parsed})
             except ValueError as error:
-                raise UsageError(f"--set {setting}: {error}") from error
+                raise UsageError(f"{option} {setting}: {error}") from error
             config = replace(config, **{owner: changed}) if owner else changed
         return config
 
