@@ -72,24 +72,27 @@ class LoopConfig(ABC):
             object.__setattr__(self, "missing_p", _simplest(missing))
         except ValueError as error:
             raise UsageError(f"--missing-p {error}") from error
-        if self.lr <= 0 or not 0 < self.warmup < 1:
-            raise UsageError("learning rates must be positive and warmup between 0 and 1")
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name.endswith("lr") and value <= 0:
+                raise UsageError(f"{item.name} {value}: a rate above 0")
+            if item.name.endswith("weight_decay") and value < 0:
+                raise UsageError(f"{item.name} {value}: at least 0")
+        if not 0 < self.warmup < 1:
+            raise UsageError(f"warmup {self.warmup}: between 0 and 1")
         if self.schedule not in SCHEDULES:
             raise UsageError(f"schedule {self.schedule}: give {' or '.join(SCHEDULES)}")
         if not 0 < self.beta2 < 1:
             raise UsageError(f"beta2 {self.beta2}: between 0 and 1")
-        if self.weight_decay < 0:
-            raise UsageError("weight decay must not be negative")
         try:
             Negatives.parse(self.negatives)
         except ValueError as error:
             raise UsageError(str(error)) from error
-        if self.seed < 0 or self.evaluations < 1:
-            raise UsageError("the seed must not be negative and evaluations at least 1")
         if self.precision not in PRECISIONS:
             raise UsageError(f"--precision {self.precision}: unknown; known: {', '.join(PRECISIONS)}")
-        if self.clip_norm < 0 or self.patience < 0:
-            raise UsageError("clip_norm and patience must not be negative")
+        for name, least in {"seed": 0, "evaluations": 1, "clip_norm": 0, "patience": 0}.items():
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} {getattr(self, name)}: at least {least}")
 
     @property
     @abstractmethod
@@ -176,10 +179,6 @@ class TrainConfig(LoopConfig):
 
     def __post_init__(self) -> None:
         LoopConfig.__post_init__(self)  # a class with slots is another than the one that super() would look for
-        if min(self.image_lr, self.net_lr) <= 0:
-            raise UsageError("learning rates must be positive and warmup between 0 and 1")
-        if self.image_weight_decay < 0:
-            raise UsageError("weight decay must not be negative")
 
     @property
     def modality_names(self) -> tuple[str, ...]:
