@@ -204,7 +204,7 @@ class DeclaredConfig(LoopConfig):
 
     Attributes:
         dim: D of the representations.
-        symile_log_scale: logarithm of Symile's scale at the beginning.
+        symile_log_scale: logarithm of the scale at the beginning, of symile, sigmoid, gated and soft.
         modalities: at least two.
     """
 

@@ -343,6 +343,19 @@ def test_what_cannot_be_planted_is_refused(change: dict[str, Any]) -> None:
         PlantedConfig(**change)
 
 
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_everything_learns_at_one_rate_and_products_begin_with_the_scale_that_is_set(name: str, root: Path) -> None:
+    declaration = read_declaration(root / "my.toml")
+    config = replace(declaration.config, modalities=declaration.config.modalities[1:], symile_log_scale=-7.0)
+    objective = get_objective(name)
+    model = new_model(config, objective)
+    groups = DeclaredTask(replace(declaration, config=config), {}).groups(model)
+    assert {group["peak"] for group in groups} == {config.lr}
+    trained = {id(parameter) for group in groups for parameter in group["params"]}
+    assert trained == {id(parameter) for parameter in model.parameters()}
+    assert (model.log_scale.item() == -7.0) == (name in ("symile", "sigmoid", "gated", "soft"))
+
+
 @pytest.mark.parametrize("name", [name for name in OBJECTIVES if name not in ("symile", "clip")])
 def test_every_objective_trains_and_retrieves_three_declared_modalities(name: str, root: Path, tmp_path: Path) -> None:
     declaration = read_declaration(root / "my.toml")
