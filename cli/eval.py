@@ -83,7 +83,7 @@ def evaluate(
         bool,
         typer.Option(
             "--gap",
-            help="Also the distances between the modalities, and accuracy without them.",
+            help="Also the distances between the modalities, and what they do to the accuracy.",
             rich_help_panel="More tables",
         ),
     ] = False,

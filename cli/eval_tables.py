@@ -114,18 +114,19 @@ def gap_tables(report: Mapping[str, Any]) -> list[RenderableType]:
     pairs = list(next(iter(gaps.values()))["distances"])
     table = plain_table("Modality gap: distance of the centroids of normalised representations, from 0 to 2")
     table.add_column("", no_wrap=True)
-    for label in (*(pair.replace("-", " to ") for pair in pairs), "top-1", "without the gap", "difference, 95%"):
+    for label in (*(pair.replace("-", " to ") for pair in pairs), "normalised", "and centred", "difference, 95%"):
         table.add_column(label, justify="right", no_wrap=True)
     for name, gap in gaps.items():
         low, high = gap["difference"]["ci95"]
         table.add_row(
             Text(objective_title(name), style="bold"),
             *(f"{gap['distances'][pair]:.3f}" for pair in pairs),
-            share(gap["top1"]),
+            share(gap["normalised"]["top1"]),
             share(gap["without"]["top1"]),
             f"{low:+.3f} to {high:+.3f}",
         )
-    return [table]
+    words = "normalised, and centred: top-1 of normalised representations, as they are and less their centroids"
+    return [table, Text(words)]
 
 
 def bound_table(report: Mapping[str, Any]) -> Table:

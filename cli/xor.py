@@ -95,7 +95,7 @@ def xor(
             "--plot",
             metavar="PATH",
             parser=output_path,
-            help="Draw accuracy and information over p, as PNG.",
+            help="Draw accuracy and information over p, or for one p the accuracies, as PNG.",
             rich_help_panel="Output",
         ),
     ] = None,
@@ -111,8 +111,6 @@ def xor(
 
     paper = modalities == 3
     values = tuple(p) if p is not None else PAPER_P if paper else (1.0,)
-    if plot_to is not None and len(values) < 2:
-        raise typer.BadParameter("one value of --p makes no curve; give several", param_hint="--plot")
 
     from symile_m3.cli.output import show
     from symile_m3.cli.progress import open_progress

@@ -9,11 +9,16 @@ from symile_m3.plots import as_png, new_figure
 from symile_m3.shards import write_bytes
 
 
-def draw_curves(path: Path, title: str, metrics: Sequence[Mapping[str, float]]) -> None:
-    """Loss, validation retrieval and, where there is one, the bound on total correlation, over the steps."""
+def draw_curves(path: Path, title: str, metrics: Sequence[Mapping[str, float]], *, modalities: int = 3) -> None:
+    """Loss, validation retrieval and, where it was noted, ln(candidates) - loss, over the steps.
+
+    Args:
+        modalities: M; an anchor has B - M + 2 candidates, see `symile_m3.objectives.total_correlation_bound`.
+    """
     panels = [("loss", "training loss (nats)"), ("val_top1", "validation top-1")]
     if metrics and "bound_nats" in metrics[0]:
-        panels.append(("bound_nats", "total correlation, at least (nats)"))
+        candidates = f"B - {modalities - 2}" if modalities > 2 else "B"
+        panels.append(("bound_nats", f"training: ln({candidates}) - loss (nats)"))
     figure = new_figure(4.2 * len(panels), 3.2)
     steps = [record["step"] for record in metrics]
     for axis, (name, label) in zip(figure.subplots(1, len(panels)), panels, strict=True):

@@ -149,15 +149,15 @@ def in_directions(main: dict[str, list[Measured]], questions: Questions, key: st
 
 
 def gap_figures(runs: Sequence[Measured], how: Resampling) -> dict[str, Any]:
-    """The mean distances of an objective's runs, and accuracy with and without the gap."""
+    """The mean distances of an objective's runs, and accuracy of normalised representations with and without them."""
     gaps = [run.measures.gap for run in runs if run.measures.gap is not None]
-    with_SQ = stacked([run.measures.ranks_Q for run in runs])
-    without_SQ = stacked([found.ranks_Q for found in gaps])
+    normalised_SQ = stacked([found.normalised_Q for found in gaps])
+    without_SQ = stacked([found.centred_Q for found in gaps])
     return {
         "distances": {pair: float(np.mean([found.distances[pair] for found in gaps])) for pair in gaps[0].distances},
-        "top1": float(hits(with_SQ, 1).mean()),
+        "normalised": accuracy(normalised_SQ, how),
         "without": accuracy(without_SQ, how),
-        "difference": difference(without_SQ, with_SQ, how),
+        "difference": difference(without_SQ, normalised_SQ, how),
     }
 
 

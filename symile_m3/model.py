@@ -34,7 +34,8 @@ class ModelConfig:
         text_buckets: rows that character n-grams are hashed to.
         text_ngrams: whether known words share n-grams, beside a row of their own; unknown ones always have.
         standardise: whether the heads take frozen features with mean 0 and deviation 1 over the training media.
-        symile_log_scale: logarithm of the scale at the beginning, of Symile and what else scales its product.
+        symile_log_scale: logarithm of the scale at the beginning, of every objective that scales Symile's product:
+            symile, sigmoid, gated and soft. Named for the first of them, and kept so for the runs that have it.
         indicator: numbers that say whether an image or a clip is missing, joined to the features that its head takes;
             learned by a model that is trained with missing ones.
         log_scale_offset: added to the logarithm of the objective's scale at the beginning, whichever objective it is.

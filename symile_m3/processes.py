@@ -149,6 +149,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the memory of a GPU, or of this machine, does not suffice."""
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("can't allocate memory", "not enough memory", "out of memory")
+    said = str(error)
+    return isinstance(error, RuntimeError) and (
+        said == "could not create a primitive"  # of a convolution on a CPU, which oneDNN computes
+        or any(words in said for words in ("can't allocate memory", "not enough memory", "out of memory"))
     )

@@ -72,24 +72,27 @@ class LoopConfig(ABC):
             object.__setattr__(self, "missing_p", _simplest(missing))
         except ValueError as error:
             raise UsageError(f"--missing-p {error}") from error
-        if self.lr <= 0 or not 0 < self.warmup < 1:
-            raise UsageError("learning rates must be positive and warmup between 0 and 1")
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name.endswith("lr") and value <= 0:
+                raise UsageError(f"{item.name} {value}: a rate above 0")
+            if item.name.endswith("weight_decay") and value < 0:
+                raise UsageError(f"{item.name} {value}: at least 0")
+        if not 0 < self.warmup < 1:
+            raise UsageError(f"warmup {self.warmup}: between 0 and 1")
         if self.schedule not in SCHEDULES:
             raise UsageError(f"schedule {self.schedule}: give {' or '.join(SCHEDULES)}")
         if not 0 < self.beta2 < 1:
             raise UsageError(f"beta2 {self.beta2}: between 0 and 1")
-        if self.weight_decay < 0:
-            raise UsageError("weight decay must not be negative")
         try:
             Negatives.parse(self.negatives)
         except ValueError as error:
             raise UsageError(str(error)) from error
-        if self.seed < 0 or self.evaluations < 1:
-            raise UsageError("the seed must not be negative and evaluations at least 1")
         if self.precision not in PRECISIONS:
             raise UsageError(f"--precision {self.precision}: unknown; known: {', '.join(PRECISIONS)}")
-        if self.clip_norm < 0 or self.patience < 0:
-            raise UsageError("clip_norm and patience must not be negative")
+        for name, least in {"seed": 0, "evaluations": 1, "clip_norm": 0, "patience": 0}.items():
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} {getattr(self, name)}: at least {least}")
 
     @property
     @abstractmethod
@@ -119,8 +122,11 @@ class LoopConfig(ABC):
             return self
         return replace(self, steps=max(1, round(self.epochs * (samples // self.batch_size))), epochs=0.0)
 
-    def with_settings(self, settings: Sequence[str]) -> Self:
+    def with_settings(self, settings: Sequence[str], option: str = "--set") -> Self:
         """This recipe with some settings replaced, each given as `KEY=VALUE`, or as `features.KEY=VALUE`.
+
+        Args:
+            option: that gave them, for what is said of wrong ones.
 
         Raises:
             UsageError: an unknown key, or a value of another type than the setting's.
@@ -129,7 +135,7 @@ class LoopConfig(ABC):
         for setting in settings:
             name, equals, value = setting.partition("=")
             if not equals:
-                raise UsageError(f"--set {setting}: give KEY=VALUE")
+                raise UsageError(f"{option} {setting}: give KEY=VALUE")
             within, _, key = name.rpartition(".")  # features.precision, as the towers have a precision too
             for owner in (None, *config.parts):
                 part: Any = getattr(config, owner) if owner else config
@@ -141,12 +147,12 @@ class LoopConfig(ABC):
                     for owned in (config, *(getattr(config, o) for o in config.parts))
                     for setting in _settings_of(owned)
                 ]
-                raise UsageError(f"--set {name}: no such setting; known: {', '.join(known)}")
+                raise UsageError(f"{option} {name}: no such setting; known: {', '.join(known)}")
             try:
                 parsed = parse_missing_p(value) if key == "missing_p" else _parse(value, getattr(part, key))
                 changed = replace(part, **{key: parsed})
             except ValueError as error:
-                raise UsageError(f"--set {setting}: {error}") from error
+                raise UsageError(f"{option} {setting}: {error}") from error
             config = replace(config, **{owner: changed}) if owner else changed
         return config
 
@@ -173,10 +179,6 @@ class TrainConfig(LoopConfig):
 
     def __post_init__(self) -> None:
         LoopConfig.__post_init__(self)  # a class with slots is another than the one that super() would look for
-        if min(self.image_lr, self.net_lr) <= 0:
-            raise UsageError("learning rates must be positive and warmup between 0 and 1")
-        if self.image_weight_decay < 0:
-            raise UsageError("weight decay must not be negative")
 
     @property
     def modality_names(self) -> tuple[str, ...]:

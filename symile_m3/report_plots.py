@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 CURVES = {
     "loss": "training loss (nats)",
     "val_top1": "validation top-1",
-    "bound_nats": "total correlation, at least (nats)",
+    "bound_nats": "training: ln(B - 1) - loss (nats)",
 }
+"""What of a run's metrics is drawn. `bound_nats`, of what was trained on, is no bound; `eval --bound` measures one."""
 _DASHES = ("-", "--", ":", "-.")
 _BAR_IN = 0.2  # inches
 _PANELS = 3  # beside each other

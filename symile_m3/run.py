@@ -28,6 +28,7 @@ from symile_m3.rundir import RunSummary
 from symile_m3.runlog import open_logs, write_metrics
 from symile_m3.seeds import philox_key
 from symile_m3.shards import Loader, write_text
+from symile_m3.towers.sharednorm import share_norms
 
 _SAVE_EVERY_S = 600.0  # beside the saves at evaluations
 
@@ -115,6 +116,8 @@ class Run:
         self.options = options
         self.on_bad_sample = on_bad_sample
         self.loader = task.loader(rank=place.rank, world=place.world)
+        if place.group is not None:
+            share_norms(self.model, place.group)
         optimizer = torch.optim.AdamW(task.groups(model), betas=(0.9, config.beta2), fused=True)
         towers = Towers(self.model)
         if self.options.compile:
@@ -136,7 +139,6 @@ class Run:
         config = self.config
         every = max(1, config.steps // config.evaluations)
         since, taken, saved = time.perf_counter(), 0, time.perf_counter()
-        note = ""
         logs = []
         if self.place.first:
             logs = open_logs(self.options.logs, self.directory, run_id=self.id, config=asdict(config), step=self.step)
@@ -152,14 +154,14 @@ class Run:
                     if self.losses and (self.step % every == 0 or self.step == config.steps):
                         elapsed = time.perf_counter() - since
                         with self._timed("evaluation"):
-                            note = self._evaluate(taken * config.batch_size / elapsed, self.seconds + elapsed)
+                            self._evaluate(taken * config.batch_size / elapsed, self.seconds + elapsed)
                         self.seconds += time.perf_counter() - since
                         since, taken = time.perf_counter(), 0
                         for log in logs:
                             log.write(self.step, self.metrics[-1])
                         self._save()
                         saved = time.perf_counter()
-                        task.advance(0, note)
+                        task.advance(0, self._note(self.metrics[-1]["loss"]))
                     if self.step == config.steps or self._stopped_early():
                         break
                     if time.perf_counter() - saved > _SAVE_EVERY_S:
@@ -172,8 +174,7 @@ class Run:
                     with self._timed("logging"):
                         for log in logs:
                             log.write(self.step, figures)
-                        note = note or self._note(self.losses[-1], math.nan, 0.0)
-                        task.advance(1, note)
+                        task.advance(1, self._note(self.losses[-1]))
             except KeyboardInterrupt:
                 self.seconds += time.perf_counter() - since
                 if self.step > self.saved_step:
@@ -198,14 +199,24 @@ class Run:
         if self.place.first:
             from symile_m3.curves import draw_curves
 
-            draw_curves(self.directory / "curves.png", self.objective.name, self.metrics)
+            draw_curves(
+                self.directory / "curves.png", self.objective.name, self.metrics, modalities=len(self.model.modalities)
+            )
             write_text(self.directory / "summary.json", json.dumps(asdict(summary), indent=2) + "\n")
         return summary
 
     @property
     def bounds_total_correlation(self) -> bool:
-        """Whether ln N - loss is a bound: not with missing modalities, where the loss averages over fewer anchors."""
-        return self.objective.bounds_total_correlation and not self.config.missing_p
+        """Whether ln(candidates) - loss is noted, which on samples not trained on is a lower bound in expectation.
+
+        Not with missing modalities, where the loss averages over fewer anchors.
+        """
+        enough = self.config.batch_size >= len(self.model.modalities)
+        return self.objective.bounds_total_correlation and not self.config.missing_p and enough
+
+    def _below_ceiling(self, loss: float) -> float:
+        """ln(candidates) - loss in nats. Of what was trained on it bounds nothing: it may be above what is there."""
+        return total_correlation_bound(loss, self.config.batch_size, modalities=len(self.model.modalities))
 
     @contextlib.contextmanager
     def _timed(self, what: str) -> Iterator[None]:
@@ -290,7 +301,7 @@ class Run:
             f"lower --set lr (now {self.config.lr}) and train again with --overwrite, or with other --runs"
         )
 
-    def _evaluate(self, samples_per_s: float, seconds: float) -> str:
+    def _evaluate(self, samples_per_s: float, seconds: float) -> None:
         """Measure the validation retrieval, keep the best weights, note the metrics; `seconds` since the beginning."""
         self._check_weights()
         loss = sum(self.losses) / len(self.losses)
@@ -300,7 +311,7 @@ class Run:
         record["samples_per_s"] = samples_per_s
         record["seconds"] = round(seconds, 3)
         if self.bounds_total_correlation:
-            record["bound_nats"] = total_correlation_bound(loss, self.config.batch_size)
+            record["bound_nats"] = self._below_ceiling(loss)
         record = self.place.fabric.broadcast(record)
         best = max(self.best, (record["val_top1"], self.step), key=lambda found: found[0])
         if best != self.best and self.place.first:
@@ -310,14 +321,16 @@ class Run:
             self.best = best
             self.metrics.append(record)
             self.losses = []
-        return self._note(loss, record["val_top1"], samples_per_s)
 
-    def _note(self, loss: float, top1: float, samples_per_s: float) -> str:
+    def _note(self, loss: float) -> str:
+        """What progress shows: a loss, and what the last evaluation found."""
         parts = [f"loss {loss:.2f}"]
         if self.bounds_total_correlation:
-            parts.append(f"TC >= {total_correlation_bound(loss, self.config.batch_size):.2f} nats")
-        if math.isfinite(top1):
-            parts += [f"val top-1 {top1:.3f}", f"{samples_per_s:,.0f} samples/s"]
+            most = self.config.batch_size - len(self.model.modalities) + 2
+            parts.append(f"ln {most:,} - loss {self._below_ceiling(loss):.2f} nats")
+        if self.metrics:
+            last = self.metrics[-1]
+            parts += [f"val top-1 {last['val_top1']:.3f}", f"{last['samples_per_s']:,.0f} samples/s"]
         return "  ".join(parts)
 
     def _check_weights(self) -> None:

@@ -122,7 +122,11 @@ class WeightsAndBiases:
 
 
 def write_metrics(directory: Path, metrics: Sequence[Mapping[str, float]]) -> None:
-    """The metrics of all evaluations, as JSON lines and as CSV."""
+    """The metrics of all evaluations, as JSON lines and as CSV.
+
+    `bound_nats` is ln(candidates) - loss of what was trained on, which may lie above the total correlation: the name
+    has stayed, as runs of before have it. On samples not trained on, `eval --bound` gives a lower bound.
+    """
     write_text(directory / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in metrics))
     if metrics:
         header = list(metrics[0])

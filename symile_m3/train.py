@@ -22,7 +22,6 @@ from symile_m3.recipe import LoopConfig, RunOptions, TrainConfig
 from symile_m3.run import Run
 from symile_m3.rundir import RunSummary, check_run, held, note_session, read_summary
 from symile_m3.runlog import check_logs
-from symile_m3.towers.sharednorm import SharedBatchNorm
 from symile_m3.triples import TripleTask
 
 __all__ = ["RunSummary", "check_shares", "new_run", "train"]
@@ -101,7 +100,6 @@ def train(
         overwrite=overwrite,
         progress=progress,
         dim=config.model.dim,
-        in_parts=config.features.audio != "conv:scratch",
         prepare=prepare,
         finish=finish,
     )
@@ -135,7 +133,6 @@ def carry_out(
     overwrite: bool,
     progress: Progress,
     dim: int,
-    in_parts: bool,
     prepare: Callable[[], tuple[str, Callable[[Objective, Path], Run]]],
     finish: Callable[[Objective, Path], None] = lambda objective, directory: None,
 ) -> list[RunSummary]:
@@ -145,7 +142,6 @@ def carry_out(
         fingerprint, weights: what the runs are of, beside the recipe; see `check_run`.
         data: where it lies, for the notes of the run.
         dim: D.
-        in_parts: whether a batch may be cut.
         prepare: what has to be done before any run: gives a fingerprint of what it made, and what makes a new run.
         finish: what the first process does with each finished run, of now or of before.
 
@@ -182,9 +178,10 @@ def carry_out(
             for objective in chosen:
                 if summaries[objective.name] is None:
                     directory = runs / objective.name
-                    with _limits_named(objective.name, config, options, place, dim=dim, in_parts=in_parts):
+                    with _limits_named(objective.name, config, options, place, dim=dim) as models:
                         run = make(objective, directory)
-                        _check_norms(run.model, options, place)
+                        models.append(run.model)
+                        _check_norms(run.model, options)
                         step = run.restore()
                         if place.first:
                             run.id = note_session(directory, data, key, place, options, step)
@@ -207,38 +204,43 @@ def check_shares(config: TrainConfig, options: RunOptions, place: Place) -> None
         )
 
 
-def _check_norms(model: Model, options: RunOptions, place: Place) -> None:
-    """Make sure that no part of a batch is normalised apart from the rest.
+def _check_norms(model: Model, options: RunOptions) -> None:
+    """Make sure that no part of a batch is normalised apart from the rest; processes share their norms.
 
     Raises:
         UsageError: it would be.
     """
-    if place.world == 1 and not options.micro_batch:
-        return
+    modality = _normalising(model) if options.micro_batch else ""
+    if modality:
+        raise UsageError(
+            f"{modality}: a tower that is trained and normalises over the batch: train it without --micro-batch"
+        )
+
+
+def _normalising(model: Model) -> str:
+    """The first modality whose tower normalises over the batch while it is trained; empty where none does."""
     model.train()  # what is frozen stays in evaluation mode, and normalises by what it has learned
     for modality, tower in model.towers.items():
-        parts = [part for part in tower.modules() if isinstance(part, torch.nn.modules.batchnorm._BatchNorm)]
-        norms = [part for part in parts if part.training]
-        shared = all(isinstance(norm, SharedBatchNorm) for norm in norms)
-        if norms and (options.micro_batch or not shared):
-            raise UsageError(
-                f"{modality}: a tower that is trained and normalises over the batch: train it "
-                + ("" if shared else "in one process, and ")
-                + "without --micro-batch"
-            )
+        if any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) and part.training for part in tower.modules()):
+            return modality
+    return ""
 
 
 @contextlib.contextmanager
 def _limits_named(
-    name: str, config: LoopConfig, options: RunOptions, place: Place, *, dim: int, in_parts: bool
-) -> Iterator[None]:
+    name: str, config: LoopConfig, options: RunOptions, place: Place, *, dim: int
+) -> Iterator[list[Model]]:
     """Say of memory that runs out what to lower, and of towers that cannot be compiled that they need not be.
+
+    Yields:
+        A list that takes the model once it is made: it decides whether a batch can be cut.
 
     Raises:
         TrainingError: either is the case.
     """
+    models: list[Model] = []
     try:
-        yield
+        yield models
     except Exception as error:
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             reason = str(error).strip().partition("\n")[0]
@@ -246,9 +248,14 @@ def _limits_named(
         if not is_out_of_memory(error):
             raise
         rows = min(options.micro_batch or config.batch_size, config.batch_size // place.world)
+        if not models:
+            raise TrainingError(
+                f"{name}: out of memory for a model of D {dim}; lower --set dim, and train again with --overwrite"
+            ) from error
         lower = (
-            f"give --micro-batch {rows // 2}, which computes the same loss in parts, and run the command again"
-            if rows > 1 and in_parts
+            f"give --micro-batch {rows // 2}, which computes the same loss in parts, and run the command again, "
+            f"or lower --set dim (now {dim}), and train again with --overwrite"
+            if rows > 1 and not _normalising(models[0])
             else f"lower --batch-size (now {config.batch_size}) or --set dim (now {dim}), "
             "and train again with --overwrite"
         )

@@ -1,11 +1,13 @@
-"""Training whose memory is cut off after its first step: `starved_training.py DATA RUNS`.
+"""Training whose memory is cut off after its first step: `starved_training.py DATA RUNS`, or a declaration for DATA.
 
-To be run with MALLOC_MMAP_THRESHOLD_=65536, so that what is freed is given back.
+To be run by `starved`, so that what is freed is given back.
 """
 
 from __future__ import annotations
 
+import os
 import resource
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,8 @@ from typing import Any
 
 from symile_m3.errors import TrainingError
 from symile_m3.features import FeatureConfig
+from symile_m3.modalities.declaration import read_declaration
+from symile_m3.modalities.training import train_declared
 from symile_m3.model import ModelConfig
 from symile_m3.progress import NoProgress
 from symile_m3.recipe import TrainConfig
@@ -26,6 +30,19 @@ CONFIG = TrainConfig(
     batch_size=64,
     evaluations=1,
 )
+
+
+def starved(data: Path, runs: Path) -> str:
+    """What such training says, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, __file__, str(data), str(runs)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 class Starving(NoProgress):
@@ -47,7 +64,11 @@ class Starving(NoProgress):
 
 
 if __name__ == "__main__":
+    data, runs = map(Path, sys.argv[1:])
     try:
-        train(sys.argv[1], Path(sys.argv[2]), objectives=["symile"], config=CONFIG, progress=Starving())
+        if data.suffix == ".toml":
+            train_declared(read_declaration(data), runs, objectives=["symile"], progress=Starving())
+        else:
+            train(data, runs, objectives=["symile"], config=CONFIG, progress=Starving())
     except TrainingError as error:
         print(error)

@@ -394,8 +394,9 @@ def test_the_gap_and_the_bound_are_reported(whole_report: dict[str, Any]) -> Non
     for name, gap in whole_report["modality_gap"].items():
         assert list(gap["distances"]) == ["image-audio", "image-text", "audio-text"]
         assert all(0 < distance < 2 for distance in gap["distances"].values())
-        assert gap["top1"] == pytest.approx(whole_report["results"][name]["top1"])
-        assert gap["difference"]["top1"] == pytest.approx(gap["without"]["top1"] - gap["top1"])
+        if name == "clip":  # cosines know no lengths
+            assert gap["normalised"]["top1"] == pytest.approx(whole_report["results"][name]["top1"])
+        assert gap["difference"]["top1"] == pytest.approx(gap["without"]["top1"] - gap["normalised"]["top1"])
     found = whole_report["total_correlation"]
     assert found["exact"] == pytest.approx(np.log(8))
     assert found["symile"]["nats"] < found["symile"]["highest"] == pytest.approx(np.log(15))

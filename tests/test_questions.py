@@ -248,10 +248,12 @@ def test_the_gap_is_that_of_the_samples(name: str, questions: Questions, records
         expected = float((unit[first].mean(dim=0) - unit[second].mean(dim=0)).norm())
         assert found.distances[f"{first}-{second}"] == pytest.approx(expected, rel=1e-5)
     images = encoded.candidates["image"][torch.arange(len(questions.image_rows_N))].double()
-    images = images / images.norm(dim=1, keepdim=True) - unit["image"].mean(dim=0)
-    queries = [unit[modality] - unit[modality].mean(dim=0) for modality in ("audio", "text")]
+    images = images / images.norm(dim=1, keepdim=True)
+    right = rightness("image", questions, records)
     score = pair_score(name, model, "image", ("audio", "text"))
-    assert found.ranks_Q.tolist() == naive_ranks(score, queries, images, rightness("image", questions, records))
+    assert found.normalised_Q.tolist() == naive_ranks(score, [unit["audio"], unit["text"]], images, right)
+    queries = [unit[modality] - unit[modality].mean(dim=0) for modality in ("audio", "text")]
+    assert found.centred_Q.tolist() == naive_ranks(score, queries, images - unit["image"].mean(dim=0), right)
 
 
 def test_the_bound_of_a_model_that_knows_all_is_below_the_exact_value(questions: Questions) -> None:

@@ -153,6 +153,7 @@ def test_plots_are_on_the_page_in_words_too_and_beside_it(report: Report, page: 
         "confusion",
     ]
     assert len(plots) == len(names) - 1  # the confusion is a table there
+    assert sum(plot.attributes["aria-label"].startswith("Training: ln(B - 1) - loss (nats) ") for plot in plots) == 1
     assert all(len(plot.attributes["aria-label"]) > 30 and plot.attributes["role"] == "img" for plot in plots)
     ids = [element.attributes["id"] for element in page.elements if "id" in element.attributes]
     assert len(set(ids)) == len(ids)

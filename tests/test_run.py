@@ -22,6 +22,7 @@ import pytest
 import safetensors.torch
 import torch
 from starved_training import CONFIG as STARVED
+from starved_training import starved
 from torchrun import torchrun
 
 from symile_m3.assembly import fit_heads
@@ -225,24 +226,19 @@ def test_a_tower_that_normalises_over_the_batch_is_not_cut(data: Path, tmp_path:
     config = replace(SMALL, features=replace(SMALL.features, audio="conv:scratch"))
     with pytest.raises(UsageError, match="conv:scratch normalises over the batch"):
         train(data, tmp_path, config=config, options=RunOptions(micro_batch=4))
+    place = replace(open_place(), world=2)
+    with pytest.raises(UsageError, match=r"in one process, and without --micro-batch$"):
+        check_shares(config, RunOptions(), place)
 
 
 # ---- memory, numbers
 
 
 def test_memory_that_runs_out_is_one_line_with_what_to_lower(data: Path, tmp_path: Path) -> None:
-    words = [sys.executable, str(Path(__file__).with_name("starved_training.py")), str(data), str(tmp_path)]
-    done = subprocess.run(
-        words,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"},
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == (
+    assert starved(data, tmp_path) == (
         "symile: out of memory with 64 samples at a time and D 32768; give --micro-batch 32, "
-        "which computes the same loss in parts, and run the command again\n"
+        "which computes the same loss in parts, and run the command again, "
+        "or lower --set dim (now 32768), and train again with --overwrite\n"
     )
     (summary,) = train(data, tmp_path, objectives=["symile"], config=STARVED, options=RunOptions(micro_batch=32))
     assert summary.steps == 3

@@ -133,7 +133,7 @@ class Question:
                 found.append(Point(source=source, recipe=self.recipe))
                 continue
             for value in over.values:
-                recipe = self.recipe.with_settings([f"{over.key}={value}"])
+                recipe = self.recipe.with_settings([f"{over.key}={value}"], "--over")
                 found.append(Point(source=source, recipe=recipe, value=value))
         return found
 

@@ -206,7 +206,7 @@ class DeclaredConfig(LoopConfig):
 
     Attributes:
         dim: D of the representations.
-        symile_log_scale: logarithm of Symile's scale at the beginning.
+        symile_log_scale: logarithm of the scale at the beginning, of symile, sigmoid, gated and soft.
         log_scale_offset: added to the logarithm of the objective's scale at the beginning, whichever objective it is.
         modalities: at least two.
     """

@@ -22,7 +22,6 @@ from symile_m3.run import Run
 from symile_m3.rundir import RunSummary
 from symile_m3.runlog import check_logs
 from symile_m3.shards import write_text
-from symile_m3.towers.sharednorm import share_norms
 from symile_m3.train import carry_out, choose_objectives
 
 
@@ -68,14 +67,11 @@ def train_declared(
     def make(objective: Objective, directory: Path) -> Run:
         if place.first:
             write_text(directory / DATA, json.dumps(asdict(declaration.data), indent=2) + "\n")
-        model = new_model(config, objective)
-        if place.group is not None:
-            share_norms(model, place.group)
         return Run(
             DeclaredTask(declaration, sources, on_bad_sample=on_bad_sample),
             objective,
             config,
-            model,
+            new_model(config, objective),
             directory,
             place,
             options=options,
@@ -98,7 +94,6 @@ def train_declared(
         overwrite=overwrite,
         progress=progress,
         dim=config.dim,
-        in_parts=True,
         prepare=lambda: ("", make),
         finish=finish,
     )

@@ -13,7 +13,6 @@ import torch
 from torchrun import torchrun
 from user_shards import write_user_shards
 
-from symile_m3.errors import UsageError
 from symile_m3.modalities.declaration import read_declaration
 from symile_m3.modalities.training import train_declared
 from symile_m3.recipe import RunOptions
@@ -45,9 +44,3 @@ def test_two_processes_give_the_losses_and_weights_of_one(tmp_path: Path) -> Non
         torch.testing.assert_close(weights[name], expected[name], atol=1e-3, rtol=1e-3, msg=name)
     assert json.loads((shared / "run.json").read_text())["sessions"][0]["processes"] == 2
     assert (shared / "model.json").exists()
-
-
-def test_a_batch_norm_does_not_see_parts_of_a_batch(tmp_path: Path) -> None:
-    declaration = read_declaration(write_user_shards(tmp_path / "data") / "my.toml")
-    with pytest.raises(UsageError, match="xray: a tower that is trained and normalises over the batch: train it in"):
-        train_declared(declaration, tmp_path / "runs", objectives=["symile"], options=RunOptions(micro_batch=4))

@@ -100,6 +100,59 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(root: Path, runs: Path, 
     assert config["modalities"][0]["tower"] == "conv-image"
 
 
+class Noting(NoProgress):
+    """Keeps the notes of steps and of evaluations."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self.evaluations: list[str] = []
+
+    @contextmanager
+    def task(self, label: str, total: int, unit: str, done: int = 0) -> Iterator[Any]:
+        outer = self
+
+        class Task:
+            def advance(self, count: int = 1, note: str = "") -> None:
+                (outer.steps if count else outer.evaluations).append(note)
+
+        yield Task()
+
+
+def test_progress_shows_the_loss_of_the_step_and_what_the_last_evaluation_found(root: Path, tmp_path: Path) -> None:
+    declaration = read_declaration(root / "my.toml")
+    short = replace(declaration, config=replace(declaration.config, steps=6, evaluations=2))
+    notes = Noting()
+    train_declared(short, tmp_path, objectives=["clip"], options=RunOptions(logs=("csv",)), progress=notes)
+    losses = [line.split(",")[1] for line in (tmp_path / "clip" / "steps.csv").read_text().splitlines()[1:]]
+    records = [json.loads(line) for line in (tmp_path / "clip" / "metrics.jsonl").read_text().splitlines()]
+    found = [f"  val top-1 {of['val_top1']:.3f}  {of['samples_per_s']:,.0f} samples/s" for of in records]
+    assert notes.steps == [f"loss {float(loss):.2f}{(['', found[0]])[i >= 3]}" for i, loss in enumerate(losses)]
+    assert len(set(notes.steps)) == 6
+    assert notes.evaluations == [f"loss {of['loss']:.2f}{what}" for of, what in zip(records, found, strict=True)]
+
+
+@pytest.mark.parametrize(("names", "most"), [(("xray", "note", "age"), 15), (("xray", "note"), 16)])
+def test_the_loss_of_training_is_set_against_its_ceiling_and_called_no_bound(
+    names: tuple[str, ...], most: int, root: Path, tmp_path: Path
+) -> None:
+    declaration = read_declaration(root / "my.toml")
+    modalities = tuple(of for of in declaration.config.modalities if of.name in names)
+    config = replace(declaration.config, modalities=modalities, steps=1, evaluations=1)
+    notes = Noting()
+    train_declared(replace(declaration, config=config), tmp_path, objectives=["symile"], progress=notes)
+    (record,) = [json.loads(line) for line in (tmp_path / "symile" / "metrics.jsonl").read_text().splitlines()]
+    assert record["bound_nats"] == pytest.approx(math.log(most) - record["loss"])
+    assert notes.steps == [f"loss {record['loss']:.2f}  ln {most} - loss {record['bound_nats']:.2f} nats"]
+
+
+def test_a_batch_too_small_for_a_bound_has_none(root: Path, tmp_path: Path) -> None:
+    declaration = read_declaration(root / "my.toml")
+    config = replace(declaration.config, batch_size=3, steps=1, evaluations=1)  # of four modalities
+    train_declared(replace(declaration, config=config), tmp_path, objectives=["symile"])
+    (record,) = [json.loads(line) for line in (tmp_path / "symile" / "metrics.jsonl").read_text().splitlines()]
+    assert "bound_nats" not in record
+
+
 def test_what_differs_in_a_modality_is_named(root: Path, runs: Path) -> None:
     declaration = read_declaration(root / "my.toml")
     *others, age = declaration.config.modalities
@@ -288,6 +341,19 @@ def test_questions_of_two_modalities_are_two() -> None:
 def test_what_cannot_be_planted_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"from 2 to 16|needs a sample|too small"):
         PlantedConfig(**change)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_everything_learns_at_one_rate_and_products_begin_with_the_scale_that_is_set(name: str, root: Path) -> None:
+    declaration = read_declaration(root / "my.toml")
+    config = replace(declaration.config, modalities=declaration.config.modalities[1:], symile_log_scale=-7.0)
+    objective = get_objective(name)
+    model = new_model(config, objective)
+    groups = DeclaredTask(replace(declaration, config=config), {}).groups(model)
+    assert {group["peak"] for group in groups} == {config.lr}
+    trained = {id(parameter) for group in groups for parameter in group["params"]}
+    assert trained == {id(parameter) for parameter in model.parameters()}
+    assert (model.log_scale.item() == -7.0) == (name in ("symile", "sigmoid", "gated", "soft"))
 
 
 @pytest.mark.parametrize("name", [name for name in OBJECTIVES if name not in ("symile", "clip")])

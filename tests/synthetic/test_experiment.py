@@ -16,7 +16,7 @@ from symile_m3.objectives import OBJECTIVES, get_objective
 from symile_m3.synthetic import XorProcess
 from symile_m3.synthetic.encoders import Encoders
 from symile_m3.synthetic.experiment import ExperimentConfig, run_experiment
-from symile_m3.synthetic.plot import draw_sweep
+from symile_m3.synthetic.plot import draw_sweep, sweep_figure
 from symile_m3.synthetic.sweep import SweepConfig, run_sweep
 
 SYMILE = ExperimentConfig(objective="symile", steps=60, train=2000, test=1000, batch=150)
@@ -109,8 +109,18 @@ def test_worker_processes_find_the_same(report: dict[str, Any]) -> None:
 def test_the_plot_is_a_picture(report: dict[str, Any], tmp_path: Path) -> None:
     draw_sweep(tmp_path / "xor.png", report)
     assert (tmp_path / "xor.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(ValueError, match="no curve"):
-        draw_sweep(tmp_path / "one.png", {**report, "points": report["points"][:1]})
+
+
+def test_one_p_has_a_bar_for_each_objective_beside_what_is_known(report: dict[str, Any]) -> None:
+    point = report["points"][1]
+    (axis,) = sweep_figure({**report, "points": [point]}).axes
+    found = point["results"]
+    assert [bar.get_width() for bar in axis.patches] == [found[name]["top1"] for name in ("symile", "clip")]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["Symile", "CLIP"]
+    ends = [bars.get_segments()[0][:, 0].tolist() for bars in axis.collections]
+    assert ends == [pytest.approx(found[name]["ci95"]) for name in ("symile", "clip")]
+    lines = {line.get_label(): line.get_xdata()[0] for line in axis.lines if not line.get_label().startswith("_")}
+    assert lines == {"best from all": 1.0, "best from pairs, chance": 0.25}
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
