@@ -115,7 +115,7 @@ def question_tables(report: Mapping[str, Any]) -> list[RenderableType]:
     """Top-1, top-5 and mean reciprocal rank of every question, one row an objective."""
     from rich.text import Text
 
-    from symile_m3.cli.tables import objective_title, plain_table, share, span
+    from symile_m3.cli.tables import listed, objective_title, plain_table, recipe_tables, row_title, share, span
 
     hidden = f"; each query modality hidden, p = {report['missing_p']:g}" if report["missing_p"] else ""
     table = plain_table(f"Retrieval on {report['data']['test']:,} test samples{hidden}")
@@ -128,7 +128,7 @@ def question_tables(report: Mapping[str, Any]) -> list[RenderableType]:
         for i, (name, found) in enumerate(question["results"].items()):
             table.add_row(
                 Text("" if i else label),
-                Text(objective_title(name), style="bold"),
+                Text(row_title(name), style="bold"),
                 share(found["top1"]),
                 span(found["ci95"]),
                 share(found["top5"]),
@@ -137,11 +137,11 @@ def question_tables(report: Mapping[str, Any]) -> list[RenderableType]:
                 "" if i else f"{question['candidates']:,}",
                 "" if i else f"{question['n']:,}",
             )
-    parts: list[RenderableType] = [table]
+    parts: list[RenderableType] = [table, *recipe_tables(report)]
     by_how: dict[str, list[str]] = {}
     for name, how in report["fill"].items():
         by_how.setdefault(how, []).append(objective_title(name))
     for how, names in by_how.items():
         if how:
-            parts.append(Text(f"In place of what a query does not show, {' and '.join(names)}: {how}"))
+            parts.append(Text(f"In place of what a query does not show, {listed(names)}: {how}"))
     return parts

@@ -9,7 +9,18 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from symile_m3.cli.tables import PATTERNS, beside, fill_lines, listed, objective_title, plain_table, share, span
+from symile_m3.cli.tables import (
+    PATTERNS,
+    beside,
+    column_title,
+    fill_lines,
+    listed,
+    objective_title,
+    plain_table,
+    row_title,
+    share,
+    span,
+)
 
 TITLES = {"image": "image", "audio": "audio clip", "text": "text"}
 
@@ -45,7 +56,7 @@ def curve_table(report: Mapping[str, Any]) -> Table:
     for record in report["missing_curve"]:
         for name in report["results"]:
             figures = record[name]
-            cells = [f"{record['p']:g}", objective_title(name), share(figures["overall"])]
+            cells = [f"{record['p']:g}", row_title(name), share(figures["overall"])]
             cells += [span(figures["ci95"]["overall"]), *(share(figures.get(key)) for key in left)]
             table.add_row(*cells)
         exact = record.get("exact", {})
@@ -65,7 +76,7 @@ def trained_table(report: Mapping[str, Any]) -> Table:
         for record in records:
             table.add_row(
                 f"{record['p']:g}",
-                objective_title(name),
+                row_title(name),
                 share(record["top1"]),
                 span(record["ci95"]),
                 share(record["of_first"]),
@@ -90,9 +101,10 @@ def direction_table(report: Mapping[str, Any], retrieved: str) -> Table:
     for given, record in found["from"].items():
         for name in names:
             figures = record[name]
-            cells = [given.replace("+", " and "), objective_title(name), share(figures["top1"])]
+            reader = record.get("readers", {}).get(name, record["reader"])
+            cells = [given.replace("+", " and "), row_title(name), share(figures["top1"])]
             cells += [span(figures["ci95"]), share(figures["top5"]), share(figures["mrr"])]
-            table.add_row(*cells, share(record["fitting"]), share(record["reader"]), end_section=name == names[-1])
+            table.add_row(*cells, share(record["fitting"]), share(reader), end_section=name == names[-1])
     return table
 
 
@@ -119,7 +131,7 @@ def gap_tables(report: Mapping[str, Any]) -> list[RenderableType]:
     for name, gap in gaps.items():
         low, high = gap["difference"]["ci95"]
         table.add_row(
-            Text(objective_title(name), style="bold"),
+            Text(row_title(name), style="bold"),
             *(f"{gap['distances'][pair]:.3f}" for pair in pairs),
             share(gap["normalised"]["top1"]),
             share(gap["without"]["top1"]),
@@ -140,11 +152,9 @@ def bound_table(report: Mapping[str, Any]) -> Table:
         if name in found:
             rows, highest = found[name]["rows"], found[name]["highest"]
             how = f"at least: ln {rows - 1:,} - loss on the test, {highest:.2f} at most"
-            table.add_row(Text(objective_title(name), style="bold"), f"{found[name]['nats']:.3f}", how)
+            table.add_row(Text(row_title(name), style="bold"), f"{found[name]['nats']:.3f}", how)
         else:
-            table.add_row(
-                Text(objective_title(name), style="bold"), "-", "no bound: its score is not the plain product"
-            )
+            table.add_row(Text(row_title(name), style="bold"), "-", "no bound: its score is not the plain product")
     exact = found["exact"]
     table.add_section()
     table.add_row("exact", "-" if exact is None else f"{exact:.3f}", Text("ln K + ln L - ln w", style="dim"))
@@ -158,7 +168,7 @@ def class_table(report: Mapping[str, Any], names: Sequence[str]) -> Table:
     table.add_column("class", overflow="fold")
     table.add_column("queries", justify="right", no_wrap=True)
     for name in names:
-        table.add_column(objective_title(name), justify="right", no_wrap=True)
+        table.add_column(column_title(name), justify="right", no_wrap=True)
         table.add_column("95% interval", justify="right", no_wrap=True)
     first = results[names[0]]["by_class"]
     for key in sorted(first, key=lambda key: (first[key]["top1"], key)):

@@ -101,8 +101,9 @@ SeveralRunsOption = Annotated[
         "--runs",
         metavar="DIR",
         show_default=str(RUNS),
-        help="Directory of the runs, one subdirectory an objective; several for runs that differ in seed or in "
-        "the --missing-p of their training.",
+        help="Directory of the runs, one subdirectory an objective; several to compare any runs on the same dataset: "
+        "those that differ in the seed alone are taken together, in the --missing-p of their training give a curve, "
+        "in other settings stand side by side.",
     ),
 ]
 

@@ -56,7 +56,7 @@ def report(
     """
     from symile_m3.cli.output import show, size
     from symile_m3.cli.progress import open_progress
-    from symile_m3.cli.tables import accuracy_table
+    from symile_m3.cli.tables import accuracy_table, recipe_tables
     from symile_m3.report import MISSING_P, make_report
 
     made = make_report(
@@ -71,4 +71,4 @@ def report(
     )
     shown = len(made.figures["gallery"]["queries"])
     line = f"{made.page}: {shown} queries, {size(made.page.stat().st_size)}; {len(made.plots)} plots beside it"
-    show([accuracy_table(made.figures), line], made.figures, json_to)
+    show([accuracy_table(made.figures), *recipe_tables(made.figures), line], made.figures, json_to)

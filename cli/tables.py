@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,10 +13,23 @@ from rich.table import Table
 from rich.text import Text
 
 from symile_m3.wording import PATTERNS as PATTERNS
+from symile_m3.wording import ceilings_of, setting
 from symile_m3.wording import listed as listed
 from symile_m3.wording import objective_title as objective_title
 from symile_m3.wording import share as share
 from symile_m3.wording import span as span
+
+_NAME, _COLUMN = 28, 18  # characters of a row's name that a line holds: beside figures, and above them
+
+
+def row_title(row: str) -> str:
+    """The name of a row of an evaluation, in as many lines as it takes."""
+    return textwrap.fill(objective_title(row), _NAME, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def column_title(row: str) -> str:
+    """The same above a column."""
+    return textwrap.fill(objective_title(row), _COLUMN, break_on_hyphens=False)
 
 
 def facts(title: str, rows: Sequence[tuple[str, str]]) -> Table:
@@ -48,7 +62,7 @@ def beside(names: Iterable[str], most: int = 4) -> list[list[str]]:
 
 def evaluation_tables(report: Mapping[str, Any]) -> list[RenderableType]:
     """The tables of `eval`: accuracies beside bounds, by language, and by what was left of hidden queries."""
-    parts: list[RenderableType] = [accuracy_table(report)]
+    parts: list[RenderableType] = [accuracy_table(report), *recipe_tables(report)]
     parts += [language_table(report, names) for names in beside(report["results"])]
     if "missing" in report:
         names = [name for name in report["results"] if name in report["missing"]]
@@ -58,7 +72,7 @@ def evaluation_tables(report: Mapping[str, Any]) -> list[RenderableType]:
 
 
 def accuracy_table(report: Mapping[str, Any]) -> Table:
-    """Top-1 and top-5 of each objective, then what is exactly possible, then the measured ceilings."""
+    """Top-1 and top-5 of each row, then what is exactly possible, then the measured ceilings."""
     dataset, bounds, results = report["dataset"], report["bounds"], report["results"]
     counts = sorted({int(result["n"]) for result in results.values() if "n" in result})
     queries = f"{' or '.join(f'{n:,}' for n in counts)} queries, " if counts else ""
@@ -74,7 +88,7 @@ def accuracy_table(report: Mapping[str, Any]) -> Table:
     for name, result in results.items():
         runs = len(result.get("runs", ())) or 1
         table.add_row(
-            Text(objective_title(name), style="bold"),
+            Text(row_title(name), style="bold"),
             Text(share(result["top1"]), style="bold"),
             span(result["ci95"]),
             share(result["top5"]),
@@ -82,7 +96,8 @@ def accuracy_table(report: Mapping[str, Any]) -> Table:
             f"{runs} runs" if runs > 1 else "",
         )
     for pair, found in report.get("differences", {}).items():
-        label = " - ".join(objective_title(name) for name in pair.split(" - "))
+        titles = [row_title(name) for name in pair.split(" - ")]
+        label = ("\n- " if ", " in pair else " - ").join(titles)
         low, high = found["ci95"]
         table.add_row(
             label,
@@ -95,12 +110,33 @@ def accuracy_table(report: Mapping[str, Any]) -> Table:
     for key, label, how in (
         ("text_only", "text alone", f"exact, 1/{dataset['words']}"),
         ("audio_only", "audio alone", f"exact, 1/{dataset['classes']}"),
-        ("image_ceiling", "image ceiling", "measured: class from image"),
-        ("language_ceiling", "language ceiling", "measured: language from clip"),
     ):
         if bounds.get(key) is not None:
             table.add_row(label, share(bounds[key]), *[""] * (2 + with_mrr), Text(how, style="dim"))
+    for key, label, how in (
+        ("image_ceiling", "image ceiling", "measured: class from image"),
+        ("language_ceiling", "language ceiling", "measured: language from clip"),
+    ):
+        for rows, value in ceilings_of(report, key):
+            said = f"{how}, of {rows}" if rows else how
+            table.add_row(label, share(value), *[""] * (2 + with_mrr), Text(said, style="dim"))
     return table
+
+
+def recipe_tables(report: Mapping[str, Any]) -> list[RenderableType]:
+    """The settings in which the recipes of the rows differ, in full; none where they do not."""
+    tables: list[RenderableType] = []
+    for rows in beside(report.get("recipes", {})):
+        recipes = {row: report["recipes"][row] for row in rows}
+        keys = list(dict.fromkeys(key for settings in recipes.values() for key in settings))
+        table = plain_table("Settings that differ")
+        table.add_column("", no_wrap=True)
+        for row in recipes:
+            table.add_column(column_title(row), overflow="fold")
+        for key in keys:
+            table.add_row(Text(key), *(Text(setting(settings.get(key))) for settings in recipes.values()))
+        tables.append(table)
+    return tables
 
 
 def language_table(report: Mapping[str, Any], names: Sequence[str]) -> Table:
@@ -111,7 +147,7 @@ def language_table(report: Mapping[str, Any], names: Sequence[str]) -> Table:
     table = plain_table("Top-1 by spoken language")
     table.add_column("", no_wrap=True)
     for name in results:
-        table.add_column(objective_title(name), justify="right", no_wrap=True)
+        table.add_column(column_title(name), justify="right", no_wrap=True)
     codes = sorted({code for result in results.values() for code in result.get("by_language", {})})
     for code in codes:
         table.add_row(
@@ -133,7 +169,7 @@ def missing_table(report: Mapping[str, Any], names: Sequence[str]) -> Table:
     table = plain_table(f"Top-1 with audio and text hidden, p = {missing['p']:g}")
     table.add_column("what is left", no_wrap=True)
     for name in names:
-        table.add_column(objective_title(name), justify="right", no_wrap=True)
+        table.add_column(column_title(name), justify="right", no_wrap=True)
     table.add_column("exact", justify="right", no_wrap=True, style="dim")
     for key, label in PATTERNS.items():
         table.add_row(label, *(share(missing[name].get(key)) for name in names), share(exact.get(key)))

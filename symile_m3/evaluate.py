@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from symile_m3.objectives import OBJECTIVES, Objective, get_objective
 from symile_m3.progress import NoProgress, Progress
 from symile_m3.questions import Questions
 from symile_m3.recipe import TrainConfig
+from symile_m3.rows import Row, differing, rows_of, without_twins
 from symile_m3.rundir import read_config
 from symile_m3.towers.device import device
 
@@ -66,8 +67,9 @@ def evaluate(
     Models encode and rank on the GPU where there is one, in float32, in blocks of bounded size.
 
     Args:
-        runs: a directory with one subdirectory an objective, or several such directories. Their runs may differ in
-            the seed, and are then taken together, and in the training `missing_p`, which gives a curve.
+        runs: a directory with one subdirectory an objective, or several such directories. Runs that differ in the
+            seed alone are taken together; in the training `missing_p`, they give a curve; in any other setting, they
+            stand side by side, each recipe named by what differs (see `symile_m3.rows`).
         missing_p: also hide each query modality with this probability and report by what is left; several
             probabilities give a curve.
         bootstrap: resamples for the 95% intervals: of the test images, each with all queries that it answers; of the
@@ -82,12 +84,12 @@ def evaluate(
 
     Returns:
         The figures, as `eval --json` writes them: dataset, bounds, intervals, results, and what was asked for beside
-        them.
+        them. Where recipes differ, `recipes` says in what; where features do, `ceilings` has those of each.
 
     Raises:
         UsageError: an argument is out of range.
         NotBuiltError: there is no dataset, or no finished run.
-        TrainingError: a run is of another dataset, or damaged, or the runs do not go together.
+        TrainingError: a run is of another dataset, or damaged, or two are of one recipe and seed.
     """
     chosen_p = () if missing_p is None else (missing_p,) if isinstance(missing_p, int | float) else tuple(missing_p)
     for p in chosen_p:
@@ -100,11 +102,7 @@ def evaluate(
     progress = progress or NoProgress()
     directories = [runs] if isinstance(runs, Path) else list(runs)
     dataset = open_dataset(data, on_bad_sample, progress)
-    found = _find_runs(directories, dataset)
-    feature_config = found[0].config.features
-    features = load_features(dataset, feature_config, progress)
-    least = {name: _least_missing([run.config for run in found if run.name == name]) for name in _names(found)}
-
+    rows = rows_of(without_twins(_find_runs(directories, dataset), progress))
     asked = Asked(
         missing=chosen_p,
         directions=directions,
@@ -114,43 +112,40 @@ def evaluate(
         seed=seed,
     )
     measured: list[parts.Measured] = []
+    ceilings: dict[FeatureConfig, dict[str, float | None]] = {}
+    readers: dict[FeatureConfig, dict[str, float]] = {}
     questions: Questions | None = None
-    asked_with = found[0].config.model
-    with progress.task("Evaluating", len(found), "runs") as task:
-        for run in found:
-            trained = _load_run(run.directory, run.name, run.config, dataset, features)
-            tokeniser = new_tokeniser(dataset, run.config)
-            if questions is None or run.config.model != asked_with:  # the texts are tokenised as the model has them
-                asked_with = run.config.model
-                questions = Questions.of_split(dataset, features, "test", tokeniser, on_bad_sample)
-            first = run.config.missing == least[run.name]
-            measures = measure(
-                trained.model,
-                trained.objective,
-                questions,
-                tokeniser,
-                asked if first else Asked(seed=seed),
-                learned={name for name, p in run.config.missing.items() if p},
-                on_bad_sample=on_bad_sample,
-            )
-            measured.append(
-                parts.Measured(directory=run.directory, name=run.name, config=run.config, measures=measures)
-            )
-            task.advance()
+    for config in dict.fromkeys(run.config.features for row in rows for run in row.runs):
+        questions = None  # lets go of the features of other recipes
+        questions, found = _measure_on(config, rows, dataset, asked, on_bad_sample, progress)
+        measured += found
+        key = feature_key(dataset, config)
+        ceilings[config] = _ceilings(dataset, questions.features, key)
+        if directions:
+            readers[config] = parts.reader_shares(questions, key)
     assert questions is not None
+    order = [run.directory for row in rows for run in row.runs]
+    measured.sort(key=lambda run: order.index(run.directory))
     if observe is not None:
         observe(questions, measured)
     how = Resampling(resamples=bootstrap, seed=seed, groups_Q=questions.image_of_Q.numpy())
     main = {
-        name: [run for run in measured if run.name == name and run.config.missing == missing]
-        for name, missing in least.items()
+        row.key: [run for run in measured if run.row == row.key and run.config.missing == row.least] for row in rows
     }
+    features_of = {row.key: row.runs[0].config.features for row in rows}
     report: dict[str, Any] = {
         "dataset": _describe(dataset),
-        "bounds": _bounds(dataset, features, feature_config),
+        "bounds": _bounds(dataset, ceilings[rows[0].runs[0].config.features]),
         "intervals": {"level": 0.95, "resamples": bootstrap, "of": "images with their queries"},
         "results": {name: parts.result(runs_of, questions, by_class, how) for name, runs_of in main.items()},
     }
+    if recipes := differing(rows):
+        report["recipes"] = recipes
+    if len(ceilings) > 1:
+        report["ceilings"] = [
+            {"rows": [name for name, of in features_of.items() if of == config], **found}
+            for config, found in ceilings.items()
+        ]
     curve = [parts.with_hidden(main, questions, p, how) for p in chosen_p]
     if len(curve) == 1:
         report["missing"] = curve[0]
@@ -158,11 +153,11 @@ def evaluate(
         report["missing_curve"] = curve
     if len(main) > 1:
         report["differences"] = parts.differences(main, how)
-    if len({run.config.mean_missing_p for run in found}) > 1:
+    if any(len({run.config.mean_missing_p for run in row.runs}) > 1 for row in rows):
         report["trained_missing_curve"] = parts.trained_curve(measured, how)
     if directions:
-        key = feature_key(dataset, feature_config)
-        report["directions"] = parts.in_directions(main, questions, key, how)
+        readers_of = {name: readers[config] for name, config in features_of.items()}
+        report["directions"] = parts.in_directions(main, questions, readers_of, how)
     if gap:
         report["modality_gap"] = {name: parts.gap_figures(runs_of, how) for name, runs_of in main.items()}
     if bound:
@@ -170,23 +165,54 @@ def evaluate(
     return report
 
 
-def _names(found: Sequence[_Found]) -> list[str]:
-    return [name for name in OBJECTIVES if any(run.name == name for run in found)]
-
-
-def _least_missing(configs: Sequence[TrainConfig]) -> dict[str, float]:
-    """What was missing in training where that was least: the runs to report, and not to mix with others."""
-    return min((config.missing for config in configs), key=lambda missing: (sum(missing.values()), *missing.values()))
+def _measure_on(
+    config: FeatureConfig,
+    rows: Sequence[Row[_Found]],
+    dataset: Dataset,
+    asked: Asked,
+    on_bad_sample: str,
+    progress: Progress,
+) -> tuple[Questions, list[parts.Measured]]:
+    """What is measured of the runs on these features, and the questions it is about."""
+    features = load_features(dataset, config, progress)
+    runs = [(row, run) for row in rows for run in row.runs if run.config.features == config]
+    measured: list[parts.Measured] = []
+    questions: Questions | None = None
+    asked_with = runs[0][1].config.model
+    with progress.task("Evaluating", len(runs), "runs") as task:
+        for row, run in runs:
+            trained = _load_run(run.directory, run.name, run.config, dataset, features)
+            tokeniser = new_tokeniser(dataset, run.config)
+            if questions is None or run.config.model != asked_with:  # the texts are tokenised as the model has them
+                asked_with = run.config.model
+                questions = Questions.of_split(dataset, features, "test", tokeniser, on_bad_sample)
+            measures = measure(
+                trained.model,
+                trained.objective,
+                questions,
+                tokeniser,
+                asked if run.config.missing == row.least else Asked(seed=asked.seed),
+                learned={name for name, p in run.config.missing.items() if p},
+                on_bad_sample=on_bad_sample,
+            )
+            measured.append(
+                parts.Measured(
+                    directory=run.directory, name=run.name, row=row.key, config=run.config, measures=measures
+                )
+            )
+            task.advance()
+    assert questions is not None
+    return questions, measured
 
 
 def _find_runs(directories: Sequence[Path], dataset: Dataset) -> list[_Found]:
-    """The runs of all directories, objective by objective.
+    """The runs of all directories.
 
     Raises:
         NotBuiltError: a directory holds none.
-        TrainingError: they do not go together.
+        TrainingError: one is of another dataset, or damaged.
     """
-    found = []
+    found: list[_Found] = []
     for directory in directories:
         for name in OBJECTIVES:
             check_age(directory / name)
@@ -198,27 +224,6 @@ def _find_runs(directories: Sequence[Path], dataset: Dataset) -> list[_Found]:
         for name in names:
             config = _load_config(directory / name, dataset)
             found.append(_Found(directory=directory / name, name=name, config=config))
-    if len({run.config.features for run in found}) > 1:
-        where = ", ".join(map(str, directories))
-        raise TrainingError(f"the runs in {where} use different features; evaluate them from separate --runs")
-    found.sort(key=lambda run: OBJECTIVES.index(run.name))
-    first: dict[str, _Found] = {}
-    same: dict[tuple[str, tuple[float, ...], int], _Found] = {}
-    for run in found:
-        of_name = first.setdefault(run.name, run)
-        mine, theirs = (asdict(other.config) for other in (run, of_name))
-        different = [key for key in mine if key not in ("seed", "missing_p") and mine[key] != theirs[key]]
-        if different:
-            raise TrainingError(
-                f"{of_name.directory} and {run.directory} differ in {', '.join(different)}: runs that are evaluated "
-                "together may differ in seed and missing_p; evaluate them one by one"
-            )
-        twin = same.setdefault((run.name, tuple(run.config.missing.values()), run.config.seed), run)
-        if twin is not run:
-            raise TrainingError(
-                f"{twin.directory} and {run.directory} are of one recipe and seed, so they say nothing of how runs "
-                "differ; train one of them again with another --seed, or leave it out"
-            )
     return found
 
 
@@ -257,12 +262,11 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _bounds(dataset: Dataset, features: Features, config: FeatureConfig) -> dict[str, Any]:
-    ceilings = measure_ceilings(dataset, features, feature_key(dataset, config))
+def _ceilings(dataset: Dataset, features: Features, key: str) -> dict[str, float | None]:
+    ceilings = measure_ceilings(dataset, features, key)
+    return {"image_ceiling": ceilings.image, "language_ceiling": ceilings.language}
+
+
+def _bounds(dataset: Dataset, ceilings: Mapping[str, float | None]) -> dict[str, float | None]:
     exact = ExactValues.of_plan(dataset.plan)
-    return {
-        "text_only": exact.class_from_text,
-        "audio_only": exact.class_from_speech,
-        "image_ceiling": ceilings.image,
-        "language_ceiling": ceilings.language,
-    }
+    return {"text_only": exact.class_from_text, "audio_only": exact.class_from_speech, **ceilings}

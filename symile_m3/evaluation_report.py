@@ -5,7 +5,7 @@ Suffixes: S runs, Q queries.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from symile_m3.measures import Measures, hidden
 from symile_m3.questions import Questions
 from symile_m3.reader import read_ranks
 from symile_m3.recipe import TrainConfig
+from symile_m3.rows import pairs_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,18 +32,20 @@ class Measured:
     Attributes:
         directory: of the run.
         name: of its objective.
+        row: that it counts for; see `symile_m3.rows.Row.key`.
         config: its recipe.
         measures: of it.
     """
 
     directory: Path
     name: str
+    row: str
     config: TrainConfig
     measures: Measures
 
 
 def result(runs: Sequence[Measured], questions: Questions, with_classes: bool, how: Resampling) -> dict[str, Any]:
-    """Retrieval of the image from audio and text, by one objective."""
+    """Retrieval of the image from audio and text, by the runs of one row."""
     ranks_SQ = stacked([run.measures.ranks_Q for run in runs])
     lexicon = questions.dataset.plan.lexicon
     languages = by_group(ranks_SQ, questions.language_ids.numpy(), lexicon.languages, how)
@@ -86,28 +89,26 @@ def with_hidden(main: dict[str, list[Measured]], questions: Questions, p: float,
 
 
 def differences(main: dict[str, list[Measured]], how: Resampling) -> dict[str, dict[str, Any]]:
-    """Each objective against each after it, in the runs of the same seed."""
+    """Rows against each other, as `symile_m3.rows.pairs_of` has them, in the runs of the same seed."""
     report = {}
-    names = list(main)
-    for i, one in enumerate(names):
-        for other in names[i + 1 :]:
-            ranks = [{run.config.seed: run.measures.ranks_Q for run in main[name]} for name in (one, other)]
-            seeds = [number for number in ranks[0] if number in ranks[1]]
-            if seeds:
-                first, second = (stacked([of_seed[number] for number in seeds]) for of_seed in ranks)
-                report[f"{one} - {other}"] = difference(first, second, how)
+    for one, other in pairs_of(list(main)):
+        ranks = [{run.config.seed: run.measures.ranks_Q for run in main[name]} for name in (one, other)]
+        seeds = [number for number in ranks[0] if number in ranks[1]]
+        if seeds:
+            first, second = (stacked([of_seed[number] for number in seeds]) for of_seed in ranks)
+            report[f"{one} - {other}"] = difference(first, second, how)
     return report
 
 
 def trained_curve(measured: Sequence[Measured], how: Resampling) -> dict[str, list[dict[str, Any]]]:
-    """Accuracy on complete queries over the mean `missing_p` of the training, objective by objective."""
+    """Accuracy on complete queries over the mean `missing_p` of the training, row by row."""
     report: dict[str, list[dict[str, Any]]] = {}
-    for name in dict.fromkeys(run.name for run in measured):
+    for name in dict.fromkeys(run.row for run in measured):
         records: list[dict[str, Any]] = []
         first = 0.0
-        for p in sorted({run.config.mean_missing_p for run in measured if run.name == name}):
+        for p in sorted({run.config.mean_missing_p for run in measured if run.row == name}):
             ranks_SQ = stacked(
-                [run.measures.ranks_Q for run in measured if run.name == name and run.config.mean_missing_p == p]
+                [run.measures.ranks_Q for run in measured if run.row == name and run.config.mean_missing_p == p]
             )
             top1 = hits(ranks_SQ, 1)
             share = float(top1.mean())
@@ -118,11 +119,35 @@ def trained_curve(measured: Sequence[Measured], how: Resampling) -> dict[str, li
     return report
 
 
-def in_directions(main: dict[str, list[Measured]], questions: Questions, key: str, how: Resampling) -> dict[str, Any]:
-    """Every direction beside its chance, its exact best, and what a reader of the same features reaches."""
+def reader_shares(questions: Questions, key: str) -> dict[str, float]:
+    """Modality -> in what share of the queries a reader of the features retrieves it from both others.
+
+    Empty where a backbone is trained, so that there are no features to read.
+
+    Args:
+        key: fingerprint of the features.
+    """
+    readings = measure_readings(
+        questions.dataset, questions.features, key, questions.image_rows_N, questions.clip_rows_N
+    )
+    ranks: dict[str, Tensor] = {} if readings is None else read_ranks(questions, *readings)
+    return {retrieved: float((ranks_Q == 1).double().mean()) for retrieved, ranks_Q in ranks.items()}
+
+
+def in_directions(
+    main: dict[str, list[Measured]],
+    questions: Questions,
+    readers: Mapping[str, Mapping[str, float]],
+    how: Resampling,
+) -> dict[str, Any]:
+    """Every direction beside its chance, its exact best, and what a reader of the same features reaches.
+
+    Args:
+        readers: row -> `reader_shares` of its features. `reader` is that of the first row; where others have other
+            features, `readers` has that of each.
+    """
     dataset = questions.dataset
-    readings = measure_readings(dataset, questions.features, key, questions.image_rows_N, questions.clip_rows_N)
-    reader: dict[str, Tensor] = {} if readings is None else read_ranks(questions, *readings)
+    first = next(iter(readers.values()))
     report: dict[str, Any] = {}
     for retrieved, both in RETRIEVED.items():
         exact = ExactRetrieval.of_plan(dataset.plan, retrieved)
@@ -131,8 +156,10 @@ def in_directions(main: dict[str, list[Measured]], questions: Questions, key: st
             record: dict[str, Any] = {
                 "best": exact.best["+".join(given)],
                 "fitting": questions.fitting(retrieved, given),
-                "reader": float((reader[retrieved] == 1).double().mean()) if given == both and reader else None,
+                "reader": first.get(retrieved) if given == both else None,
             }
+            if given == both and any(shares != first for shares in readers.values()):
+                record["readers"] = {name: shares.get(retrieved) for name, shares in readers.items()}
             for name, runs in main.items():
                 ranks_SQ = stacked([run.measures.directions[retrieved, given] for run in runs])
                 record[name] = accuracy(ranks_SQ, how)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from symile_m3.plots import COLOURS, EXACT, as_png, draw_legend, new_figure
+from symile_m3.plots import EXACT, as_png, draw_legend, legend_label, looks, new_figure
 from symile_m3.shards import write_bytes
 from symile_m3.wording import objective_title
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Points = list[tuple[float, float, Sequence[float]]]
 Panel = tuple[str, dict[str, Points], list[tuple[float, float]]]
-"""Label, the points of each objective, and the exact values."""
+"""Label, the points of each row, and the exact values."""
 
 
 def draw_missing(path: Path, report: Mapping[str, Any]) -> None:
@@ -34,8 +34,8 @@ def draw_missing(path: Path, report: Mapping[str, Any]) -> None:
     if not panels:
         raise ValueError("the report has no curve: evaluate several --missing-p, or runs trained with several")
     figure = new_figure(4.6 * len(panels), 3.4)
-    for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        _draw(axis, panel)
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    figure.set_figheight(3.4 + max(_draw(axis, panel) for axis, panel in zip(axes, panels, strict=True)))
     write_bytes(path, as_png(figure))
 
 
@@ -44,13 +44,15 @@ def missing_figures(report: Mapping[str, Any]) -> list[tuple[str, Figure]]:
     figures = []
     for panel in _panels(report):
         figure = new_figure(4.6, 3.4)
-        _draw(figure.subplots(), panel)
+        figure.set_figheight(3.4 + _draw(figure.subplots(), panel))
         figures.append((panel[0], figure))
     return figures
 
 
-def _draw(axis: Axes, panel: Panel) -> None:
+def _draw(axis: Axes, panel: Panel) -> float:
+    """Draw a panel; by how many inches its figure should be higher for the names."""
     label, curves, exact = panel
+    look = looks(curves)
     for name, points in curves.items():
         shares = [share for _, share, _ in points]
         below = [share - low for _, share, (low, _) in points]
@@ -59,11 +61,12 @@ def _draw(axis: Axes, panel: Panel) -> None:
             [p for p, _, _ in points],
             shares,
             yerr=[[max(0.0, size) for size in below], [max(0.0, size) for size in above]],
-            marker="o",
+            marker=look[name].marker,
+            linestyle=look[name].dash,
             markersize=4,
             capsize=3,
-            color=COLOURS.get(name),
-            label=objective_title(name),
+            color=look[name].colour,
+            label=legend_label(objective_title(name)),
         )
     if exact:
         axis.plot([p for p, _ in exact], [best for _, best in exact], "--", color=EXACT, label="best there can be")
@@ -72,7 +75,7 @@ def _draw(axis: Axes, panel: Panel) -> None:
     axis.set_ylim(0, 1)
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
-    draw_legend(axis)
+    return draw_legend(axis)
 
 
 def _panels(report: Mapping[str, Any]) -> list[Panel]:

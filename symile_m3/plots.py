@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
+
+from symile_m3.wording import objective_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +43,13 @@ DARK_COLOURS = {
 EXACT = "#666666"
 """Of what is known exactly, or measured once for all objectives."""
 
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES = ("-", "--", ":", "-.")
+HATCHES = ("", "////", "....", "xxxx", "----")
 _WITHIN = 5  # names that leave room for the curves
+_BESIDE = 24  # characters of a name that leave room for another beside it
+_LINE = 44  # characters of a name that a figure is wide enough for
+_LINE_IN = 0.2  # inches
 
 _CLASSES = {  # colours that plots are drawn in -> the end of the name of a class of the page's style
     "#000000": "ink",
@@ -66,6 +76,48 @@ _ATTRIBUTES = {
 _FONT = re.compile(r"^(?:(?P<weight>bold|\d00) )?(?P<size>[\d.]+px) ")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How a row of an evaluation is drawn: in the colour of its objective, and told from its other recipes by the rest.
+
+    Attributes:
+        colour: None for the next one of matplotlib's.
+        marker, dash: of a line.
+        hatch: of a bar; empty for a filled one.
+    """
+
+    colour: str | None
+    marker: str
+    dash: str
+    hatch: str
+
+
+def looks(rows: Iterable[str]) -> dict[str, Look]:
+    """The look of each row, given the keys of all of them."""
+    found: dict[str, Look] = {}
+    of_objective: dict[str, int] = {}
+    for row in rows:
+        objective = objective_of(row)
+        nth = of_objective[objective] = of_objective.get(objective, -1) + 1
+        found[row] = Look(
+            colour=COLOURS.get(objective),
+            marker=MARKERS[nth % len(MARKERS)],
+            dash=DASHES[nth % len(DASHES)],
+            hatch=HATCHES[nth % len(HATCHES)],
+        )
+    return found
+
+
+def legend_label(name: str) -> str:
+    """A name in as many lines as it takes."""
+    return textwrap.fill(name, _LINE, subsequent_indent="   ", break_on_hyphens=False)
+
+
+def legend_columns(names: Sequence[str]) -> int:
+    """How many names there is room for beside each other, in a figure's legend."""
+    return 1 if max(map(len, names)) > _BESIDE else 2
+
+
 def new_figure(width_in: float, height_in: float) -> Figure:
     """A figure without a screen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -76,12 +128,20 @@ def new_figure(width_in: float, height_in: float) -> Figure:
     return figure
 
 
-def draw_legend(axis: Axes) -> None:
-    """Names of what is drawn: within the axis, or above it where they are many."""
-    if len(axis.get_legend_handles_labels()[1]) <= _WITHIN:
+def draw_legend(axis: Axes) -> float:
+    """Names of what is drawn: within the axis, or above it where they are many or long.
+
+    Returns:
+        By how many inches a figure should be higher for it.
+    """
+    names = axis.get_legend_handles_labels()[1]
+    long = max(map(len, names), default=0) > _BESIDE
+    if len(names) <= _WITHIN and not long:
         axis.legend(frameon=False)
-    else:
-        axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize="small")
+        return 0.0
+    columns = 1 if long else 3
+    axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, fontsize="small")
+    return _LINE_IN * sum(name.count("\n") + 1 for name in names) if long else 0.0
 
 
 def as_png(figure: Figure) -> bytes:

@@ -75,7 +75,7 @@ def make_report(
     Raises:
         UsageError: an argument is out of range, or `out` cannot be written.
         NotBuiltError: there is no dataset, or no finished run.
-        TrainingError: a run is of another dataset, or damaged, or the runs do not go together.
+        TrainingError: a run is of another dataset, or damaged, or two are of one recipe and seed.
         DamagedSampleError: a sample is damaged.
     """
     if gallery < 0:
@@ -95,7 +95,7 @@ def make_report(
     )
     questions, measured = seen[0]
     main = {
-        name: [run for run in measured if run.name == name and run.measures.retrieved_Q is not None]
+        name: [run for run in measured if run.row == name and run.measures.retrieved_Q is not None]
         for name in figures["results"]
     }
     shown = {name: _shown(questions, runs_of) for name, runs_of in main.items()}
@@ -162,6 +162,7 @@ def _run(run: Measured, all_runs: Sequence[Measured], progress: Progress) -> dic
     """A run, its accuracy, and what it noted while it trained; no metrics where its file of them is gone or damaged."""
     return {
         "objective": run.name,
+        "row": run.row,
         "directory": str(run.directory),
         "seed": run.config.seed,
         "missing_p": run.config.mean_missing_p,
@@ -172,9 +173,9 @@ def _run(run: Measured, all_runs: Sequence[Measured], progress: Progress) -> dic
 
 
 def _label(run: Measured, all_runs: Sequence[Measured]) -> str:
-    """The objective, and what tells the run from the others of it."""
-    others = [other.config for other in all_runs if other.name == run.name]
-    parts = [objective_title(run.name)]
+    """The name of the run's row, and what tells it from the others of it."""
+    others = [other.config for other in all_runs if other.row == run.row]
+    parts = [objective_title(run.row)]
     if len({config.mean_missing_p for config in others}) > 1:
         parts.append(f"p {run.config.mean_missing_p:g}")
     if len({config.seed for config in others}) > 1:

@@ -28,7 +28,7 @@ def gallery_section(
     """
     if not gallery.queries:
         return ""
-    of = " Of the first run of each objective." if several else ""
+    of = " Of the first run of each." if several else ""
     total = sum(gallery.outcomes.values())
     buttons = []
     for right in gallery.outcomes:

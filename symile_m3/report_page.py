@@ -17,9 +17,10 @@ from symile_m3.plots import as_svg, plot_colours
 from symile_m3.report_cards import gallery_section
 from symile_m3.report_plots import Plot
 from symile_m3.shown import label_language
-from symile_m3.wording import PATTERNS, listed, objective_title, share, span
+from symile_m3.wording import PATTERNS, ceilings_of, listed, objective_of, objective_title, setting, share, span
 
 _HEAT = 21  # steps of 5%
+_HEADED = 3  # names of rows that a heading holds
 
 
 def report_page(figures: Mapping[str, Any], plan: Plan, gallery: Gallery, plots: Sequence[Plot]) -> str:
@@ -34,12 +35,12 @@ def report_page(figures: Mapping[str, Any], plan: Plan, gallery: Gallery, plots:
     codes = plan.lexicon.languages
     styles = {code: f"l{i}" for i, code in enumerate(codes)}
     svgs = {plot.name: as_svg(plot.figure, plot.name, plot.label) for plot in plots if plot.name != "confusion"}
-    names = [objective_title(name) for name in figures["results"]]
+    heading = _heading(list(figures["results"]))
     return assemble(
         "report",
         {
-            "title": escape(f"{listed(names)}: test results"),
-            "heading": escape(listed(names)),
+            "title": escape(f"{heading}: test results"),
+            "heading": escape(heading),
             "lead": _lead(figures),
             "facts": _facts(figures),
             "results_note": (
@@ -66,6 +67,14 @@ def report_page(figures: Mapping[str, Any], plan: Plan, gallery: Gallery, plots:
         },
         style=language_colours(len(codes)) + heat_colours(heat(_HEAT)) + plot_colours(),
     )
+
+
+def _heading(rows: Sequence[str]) -> str:
+    """The names of the rows; where these are many recipes, of their objectives."""
+    objectives = list(dict.fromkeys(map(objective_of, rows)))
+    if len(rows) <= _HEADED or len(objectives) == len(rows):
+        return listed([objective_title(row) for row in rows])
+    return f"{listed([objective_title(name) for name in objectives])} by {len(rows)} recipes"
 
 
 def _lead(figures: Mapping[str, Any]) -> str:
@@ -113,10 +122,13 @@ def _results(figures: Mapping[str, Any]) -> str:
         for key, label, how in (
             ("text_only", "text alone", f"exact, 1/{dataset['words']}"),
             ("audio_only", "audio alone", f"exact, 1/{dataset['classes']}"),
-            ("image_ceiling", "image ceiling", "measured"),
-            ("language_ceiling", "language ceiling", "measured"),
         )
         if figures["bounds"][key] is not None
+    ]
+    known += [
+        [f"{label} of {rows}" if rows else label, share(value), "measured", "", ""]
+        for key, label in (("image_ceiling", "image ceiling"), ("language_ceiling", "language ceiling"))
+        for rows, value in ceilings_of(figures, key)
     ]
     groups.append(Rows(rows=known, kind="known"))
     notes = [
@@ -129,7 +141,7 @@ def _results(figures: Mapping[str, Any]) -> str:
         notes.append("Of the runs below, these are the results of those with the least missing in training.")
     notes += _bound(figures)
     table = figure_table("Results", ["top-1", "95% interval", "top-5", "MRR"], groups)
-    return f'{table}<p class="hint">{" ".join(notes)}</p>{_runs(figures)}'
+    return f'{table}<p class="hint">{" ".join(notes)}</p>{_recipes(figures)}{_runs(figures)}'
 
 
 def _bound(figures: Mapping[str, Any]) -> list[str]:
@@ -144,6 +156,16 @@ def _bound(figures: Mapping[str, Any]) -> list[str]:
         return []
     there = "Of the" if found["exact"] is None else f"Of the {found['exact']:.2f}"
     return [f"{there} nats of total correlation of image, speech and text, {listed(bounds)}."]
+
+
+def _recipes(figures: Mapping[str, Any]) -> str:
+    """In what the recipes differ, in full; nothing where they do not."""
+    recipes = figures.get("recipes")
+    if not recipes:
+        return ""
+    keys = dict.fromkeys(key for settings in recipes.values() for key in settings)
+    rows = [[key, *(setting(settings.get(key)) for settings in recipes.values())] for key in keys]
+    return figure_table("Settings that differ", [objective_title(row) for row in recipes], [Rows(rows=rows)])
 
 
 def _runs(figures: Mapping[str, Any]) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from symile_m3.languages import language_name
 from symile_m3.missing_plot import missing_figures
-from symile_m3.plots import COLOURS, EXACT, new_figure
-from symile_m3.wording import listed, objective_title
+from symile_m3.plots import DASHES, EXACT, legend_columns, legend_label, looks, new_figure
+from symile_m3.wording import ceilings_of, listed, objective_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +22,6 @@ CURVES = {
     "bound_nats": "training: ln(B - 1) - loss (nats)",
 }
 """What of a run's metrics is drawn. `bound_nats`, of what was trained on, is no bound; `eval --bound` measures one."""
-_DASHES = ("-", "--", ":", "-.")
 _BAR_IN = 0.2  # inches
 _PANELS = 3  # beside each other
 
@@ -53,10 +53,14 @@ def all_plots(report: Mapping[str, Any]) -> list[Plot]:
 
 
 def curve_plots(runs: Sequence[Mapping[str, Any]]) -> list[Plot]:
-    """A plot for each of `CURVES` that any run has, with a line a run; each run of an objective is dashed its way."""
+    """A plot for each of `CURVES` that any run has, with a line a run; each run of an objective is dashed its way.
+
+    Runs of different recipes also have different markers.
+    """
     from matplotlib.ticker import MaxNLocator
 
     plots = []
+    look = looks(dict.fromkeys(run["row"] for run in runs))
     for key, label in CURVES.items():
         having = [run for run in runs if any(_number(record.get(key)) for record in run["metrics"])]
         if not having:
@@ -70,11 +74,11 @@ def curve_plots(runs: Sequence[Mapping[str, Any]]) -> list[Plot]:
             axis.plot(
                 [record["step"] for record in records],
                 [record[key] for record in records],
-                marker="o",
+                marker=look[run["row"]].marker,
                 markersize=3,
-                linestyle=_DASHES[nth % len(_DASHES)],
-                color=COLOURS.get(run["objective"]),
-                label=run["label"],
+                linestyle=DASHES[nth % len(DASHES)],
+                color=look[run["row"]].colour,
+                label=legend_label(run["label"]),
             )
         if key == "val_top1":
             axis.set_ylim(0, 1)
@@ -83,9 +87,10 @@ def curve_plots(runs: Sequence[Mapping[str, Any]]) -> list[Plot]:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
-        if len(having) > 2:
-            figure.set_figheight(3.2 + 0.2 * math.ceil(len(having) / 2))
-            figure.legend(loc="outside upper center", ncols=2, frameon=False)
+        columns, lines = _legend([run["label"] for run in having])
+        if len(having) > 2 or columns == 1:
+            figure.set_figheight(3.2 + 0.2 * lines)
+            figure.legend(loc="outside upper center", ncols=columns, frameon=False)
         else:
             axis.legend(frameon=False)
         last = "; ".join(f"{run['label']} {_last(run, key):.3g}" for run in having)
@@ -97,12 +102,13 @@ def curve_plots(runs: Sequence[Mapping[str, Any]]) -> list[Plot]:
 
 
 def accuracy_plot(report: Mapping[str, Any]) -> Plot:
-    """A bar for each objective with its 95% interval: all queries, then by spoken language; lines for what is known."""
+    """A bar for each row with its 95% interval: all queries, then by spoken language; lines for what is known."""
     results, bounds = report["results"], report["bounds"]
     codes = list(dict.fromkeys(code for result in results.values() for code in result["by_language"]))
     groups = [None, *codes]
-    legend_rows = math.ceil((len(results) + 2) / 2)
-    height = len(groups) * (_BAR_IN * len(results) + 0.12) + 0.7 + 0.2 * legend_rows
+    look = looks(results)
+    columns, lines = _legend([*map(objective_title, results), *["text alone, exact", "image ceiling, measured"]])
+    height = len(groups) * (_BAR_IN * len(results) + 0.12) + 0.7 + 0.2 * lines
     figure = new_figure(4.6, height)
     axis = figure.subplots()
     thick = 0.84 / len(results)
@@ -117,17 +123,19 @@ def accuracy_plot(report: Mapping[str, Any]) -> Plot:
             [max(0.0, share - low) for share, (low, _) in zip(shares, spans, strict=True)],
             [max(0.0, high - share) for share, (_, high) in zip(shares, spans, strict=True)],
         ]
-        colour = COLOURS.get(name)
-        axis.barh(places, shares, height=thick * 0.9, color=colour, label=objective_title(name))
+        colour, hatch, label = look[name].colour, look[name].hatch, legend_label(objective_title(name))
+        if hatch:
+            axis.barh(places, shares, height=thick * 0.9, facecolor="none", edgecolor=colour, hatch=hatch, label=label)
+        else:
+            axis.barh(places, shares, height=thick * 0.9, color=colour, label=label)
         axis.errorbar(
             shares, places, xerr=errors, fmt="none", ecolor="#000000", elinewidth=1, capsize=2.5, label="_nolegend_"
         )
-    for key, label, dash in (
-        ("text_only", "text alone, exact", "--"),
-        ("image_ceiling", "image ceiling, measured", ":"),
-    ):
-        if bounds.get(key) is not None:
-            axis.axvline(bounds[key], linestyle=dash, color=EXACT, linewidth=1.2, label=label)
+    if bounds.get("text_only") is not None:
+        axis.axvline(bounds["text_only"], linestyle="--", color=EXACT, linewidth=1.2, label="text alone, exact")
+    for nth, (_, value) in enumerate(ceilings_of(report, "image_ceiling")):
+        label = "_nolegend_" if nth else "image ceiling, measured"
+        axis.axvline(value, linestyle=":", color=EXACT, linewidth=1.2, label=label)
     axis.set_yticks(range(len(groups)), ["all queries", *(language_name(code) for code in codes)])
     axis.set_ylim(len(groups) - 0.4, -0.6)
     axis.set_xlim(0, 1)
@@ -135,7 +143,7 @@ def accuracy_plot(report: Mapping[str, Any]) -> Plot:
     axis.set_axisbelow(True)
     axis.set_xlabel("test top-1 with its 95% interval")
     axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    figure.legend(loc="outside upper center", ncols=columns, frameon=False)
     words = "; ".join(f"{objective_title(name)} {result['top1']:.3f}" for name, result in results.items())
     return Plot(
         name="accuracy",
@@ -146,7 +154,7 @@ def accuracy_plot(report: Mapping[str, Any]) -> Plot:
 
 
 def confusion_plot(report: Mapping[str, Any]) -> Plot:
-    """For each objective, spoken language by language of the word that the retrieved image shows."""
+    """For each row, spoken language by language of the word that the retrieved image shows."""
     tables = report["confusion"]
     most = max(len(table["languages"]) for table in tables.values())
     side = max(2.2, 0.34 * most)
@@ -162,7 +170,7 @@ def confusion_plot(report: Mapping[str, Any]) -> Plot:
         mesh = axis.imshow(shares, vmin=0, vmax=1, cmap="Blues", aspect="auto")
         axis.set_xticks(range(len(table["languages"])), table["languages"], rotation=90)
         axis.set_yticks(range(len(shares)), list(table["rows"]))
-        axis.set_title(objective_title(name))
+        axis.set_title(textwrap.fill(objective_title(name), int(10 * side), break_on_hyphens=False))
         for y, row in enumerate(shares):
             for x, share in enumerate(row):
                 axis.text(
@@ -187,6 +195,13 @@ def confusion_plot(report: Mapping[str, Any]) -> Plot:
         label=f"Shares by spoken language and language of the word shown. {words}.",
         figure=figure,
     )
+
+
+def _legend(names: Sequence[str]) -> tuple[int, int]:
+    """The columns of a legend of these names, and its lines."""
+    columns = legend_columns(names)
+    lines = sum(legend_label(name).count("\n") + 1 for name in names) if columns == 1 else math.ceil(len(names) / 2)
+    return columns, lines
 
 
 def _number(value: Any) -> bool:

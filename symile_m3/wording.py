@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+MORE = "more"
+"""Behind the number of settings that a name leaves out."""
 TITLES = {
     "symile": "Symile",
     "clip": "CLIP",
@@ -24,9 +27,38 @@ PATTERNS = {
 }
 
 
-def objective_title(objective: str) -> str:
-    """The name of an objective for people."""
-    return TITLES.get(objective, objective)
+def objective_of(row: str) -> str:
+    """The objective that a row of an evaluation is of; see `symile_m3.rows.Row.key`."""
+    return row.partition(", ")[0]
+
+
+def objective_title(row: str) -> str:
+    """The name of an objective for people, or of a row of an evaluation, as in `Symile, negatives=faces`."""
+    objective, comma, settings = row.partition(", ")
+    return TITLES.get(objective, objective) + comma + settings
+
+
+def setting(value: Any) -> str:
+    """A setting of a recipe; `-` for none."""
+    if value is None:
+        return "-"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {p:g}" for name, p in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def ceilings_of(figures: Mapping[str, Any], key: str) -> list[tuple[str, float]]:
+    """Measured ceilings that are there, each with the rows it is for; those are empty where it is for all."""
+    if len({found[key] for found in figures.get("ceilings", ())}) < 2:
+        value = figures["bounds"].get(key)
+        return [] if value is None else [("", value)]
+    return [
+        (listed([objective_title(row) for row in found["rows"]]), found[key])
+        for found in figures["ceilings"]
+        if found[key] is not None
+    ]
 
 
 def share(value: float | None) -> str:
@@ -43,5 +75,6 @@ def span(ci95: Sequence[float]) -> str:
 
 
 def listed(parts: Sequence[str]) -> str:
-    """Parts as a sentence lists them: `a, b and c`."""
-    return " and ".join(", ".join(parts).rsplit(", ", 1)) if len(parts) > 1 else "".join(parts)
+    """Parts as a sentence lists them: `a, b and c`; with semicolons where there are commas within them."""
+    between = "; " if any(", " in part for part in parts) else ", "
+    return " and ".join([between.join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)

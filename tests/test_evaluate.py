@@ -425,15 +425,9 @@ def test_the_plot_is_a_picture_of_both_curves(
         draw_missing(tmp_path / "none.png", report)
 
 
-def test_runs_that_do_not_go_together_are_refused(
-    data: Path, runs: Path, more_runs: list[Path], tmp_path: Path
-) -> None:
+def test_runs_that_do_not_go_together_are_refused(data: Path, runs: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(runs, tmp_path / "copy")
     with pytest.raises(TrainingError, match=r"are of one recipe and seed"):
-        evaluate(data, [runs, copy])
-    path = copy / "symile" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": 5, "batch_size": 8}))
-    with pytest.raises(TrainingError, match=r"symile and .*symile differ in batch_size"):
         evaluate(data, [runs, copy])
     with pytest.raises(NotBuiltError, match=r"no trained run in .*nothing"):
         evaluate(data, [runs, tmp_path / "nothing"])
@@ -478,9 +472,6 @@ def test_a_run_of_another_dataset_is_refused(data: Path, runs: Path, tmp_path: P
     record = json.loads(path.read_text())
     path.write_text(json.dumps(record | {"fingerprint": "f" * 32}))
     with pytest.raises(TrainingError, match="symile was trained on another dataset"):
-        evaluate(data, copy)
-    path.write_text(json.dumps(record | {"features": record["features"] | {"image_views": 2}}))
-    with pytest.raises(TrainingError, match="different features"):
         evaluate(data, copy)
     path.write_text("{}")
     with pytest.raises(TrainingError, match=r"symile/config\.json: unreadable .*--overwrite"):

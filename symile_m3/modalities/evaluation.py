@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from symile_m3.modalities.splits import fingerprint_of, open_splits
 from symile_m3.modalities.towers import new_model
 from symile_m3.objectives import OBJECTIVES, get_objective
 from symile_m3.progress import NoProgress, Progress
+from symile_m3.rows import differing, pairs_of, rows_of, without_twins
 from symile_m3.shards import Source
 from symile_m3.standins import LEARNED
 from symile_m3.towers.device import device
@@ -55,7 +55,10 @@ def evaluate_declared(
     on_bad_sample: str = "stop",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Evaluate the runs in a directory, or in several whose runs differ in the seed, on the test samples.
+    """Evaluate the runs in a directory, or in several, on the test samples.
+
+    Runs that differ in the seed alone are taken together; others stand side by side, each recipe named by what
+    differs (see `symile_m3.rows`).
 
     Args:
         data: where samples are, in place of where they were in training.
@@ -81,7 +84,11 @@ def evaluate_declared(
     if candidates is not None and (candidates < 0 or candidates == 1):
         raise UsageError(f"--candidates {candidates}: at least 2, or all")
     progress = progress or NoProgress()
-    found = _find_runs([runs] if isinstance(runs, Path) else list(runs))
+    rows = rows_of(
+        without_twins(_find_runs([runs] if isinstance(runs, Path) else list(runs)), progress), by_missing=True
+    )
+    found = [run for row in rows for run in row.runs]
+    key_of = {run.directory: row.key for row in rows for run in row.runs}
     config = found[0].config
     if data is None:
         data = saved_data(found[0].directory)
@@ -101,13 +108,14 @@ def evaluate_declared(
                     f"{run.directory} was trained on other samples than these; name the right ones with --modalities "
                     "or --data, or train again with --overwrite"
                 )
-            split, fill, kinds[run.name], scores = _encoded(
+            key = key_of[run.directory]
+            split, fill, kinds[key], scores = _encoded(
                 run, sources, data, questions, hides=bool(missing_p), on_bad_sample=on_bad_sample
             )
             for question in questions:
                 asked = ask(question, split, candidates=data.candidates, seed=seed, missing_p=missing_p)
                 ranks_Q = answer(question, asked, split, scores, fill)
-                ranks.setdefault(run.name, {}).setdefault(question, []).append(ranks_Q)
+                ranks.setdefault(key, {}).setdefault(question, []).append(ranks_Q)
                 about[question] = {
                     "retrieve": question.retrieve,
                     "from": list(question.given),
@@ -122,8 +130,9 @@ def evaluate_declared(
         "data": {"fingerprint": fingerprint, "test": len(sources["test"]), "label": data.label},
         "missing_p": missing_p,
         "fill": kinds,
-        "runs": {name: [str(run.directory) for run in found if run.name == name] for name in ranks},
-        "seeds": {name: [run.config.seed for run in found if run.name == name] for name in ranks},
+        "runs": {row.key: [str(run.directory) for run in row.runs] for row in rows},
+        "seeds": {row.key: [run.config.seed for run in row.runs] for row in rows},
+        **({"recipes": recipes} if (recipes := differing(rows)) else {}),
         "questions": [
             {**about[question], **_figures({name: of[question] for name, of in ranks.items()}, how)}
             for question in questions
@@ -132,12 +141,12 @@ def evaluate_declared(
 
 
 def _figures(ranks: Mapping[str, Sequence[Tensor]], how: Resampling) -> dict[str, Any]:
-    """Accuracies of each objective, and the differences of those with as many runs."""
+    """Accuracies of each row, and the differences of those with as many runs."""
     tables = {name: stacked(of) for name, of in ranks.items()}
     found: dict[str, Any] = {"results": {name: accuracy(table, how) for name, table in tables.items()}}
     found["differences"] = {
         f"{one} - {other}": difference(tables[one], tables[other], how)
-        for one, other in combinations(tables, 2)
+        for one, other in pairs_of(list(tables))
         if tables[one].shape == tables[other].shape
     }
     return found
@@ -187,26 +196,18 @@ def _find_runs(directories: Sequence[Path]) -> list[_Found]:
                 f"no trained run in {directory}: run `symile-m3 train` first, or name its directory with --runs"
             )
         found += [_load_run(directory / name) for name in names]
-    found.sort(key=lambda run: OBJECTIVES.index(run.name) if run.name in OBJECTIVES else len(OBJECTIVES))
-    first: dict[str, _Found] = {}
-    seen: set[tuple[str, int]] = set()
     for run in found:
-        if run.config.modalities != found[0].config.modalities:
-            raise TrainingError(f"{found[0].directory} and {run.directory} are of different modalities")
-        of_name = first.setdefault(run.name, run)
-        mine, theirs = asdict(run.config), asdict(of_name.config)
-        different = [key for key in mine if key != "seed" and mine[key] != theirs[key]]
-        if different:
+        if _read(run.config) != _read(found[0].config):
             raise TrainingError(
-                f"{of_name.directory} and {run.directory} differ in {', '.join(different)}: runs that are evaluated "
-                "together may differ in the seed; evaluate them one by one"
+                f"{found[0].directory} and {run.directory} are of other modalities, or members of them; "
+                "evaluate them one by one"
             )
-        if (run.name, run.config.seed) in seen:
-            raise TrainingError(
-                f"{run.directory}: another run is of the same recipe and seed; train one of them with another --seed"
-            )
-        seen.add((run.name, run.config.seed))
     return found
+
+
+def _read(config: DeclaredConfig) -> list[tuple[str, tuple[str, ...], bool]]:
+    """What a run reads of a sample."""
+    return [(modality.name, modality.member, modality.missing) for modality in config.modalities]
 
 
 def _load_run(directory: Path) -> _Found:

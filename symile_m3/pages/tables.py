@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+_LONG = 24  # characters of a name that has no other line
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rows:
@@ -29,7 +31,7 @@ def figure_table(caption: str, header: Sequence[str], groups: Sequence[Rows]) ->
         caption: of the table, for screen readers.
         header: of the columns behind the first.
     """
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
+    head = "".join(f'<th scope="col"{_long(cell)}>{escape(cell)}</th>' for cell in header)
     bodies = "".join(f"<tbody>{_rows(group, len(header) + 1)}</tbody>" for group in groups)
     table = (
         f'<table class="figures"><caption class="hidden">{escape(caption)}</caption>'
@@ -43,11 +45,17 @@ def scrolling(table: str, label: str) -> str:
     return f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(label)}">{table}</div>'
 
 
+def _long(name: str) -> str:
+    """The class of a name that takes several lines where there is no room for it in one."""
+    return ' class="long"' if len(name) > _LONG else ""
+
+
 def _rows(group: Rows, columns: int) -> str:
     lines = []
     if group.heading:
         lines.append(f'<tr><th scope="rowgroup" colspan="{columns}" class="heads">{escape(group.heading)}</th></tr>')
     for name, *cells in group.rows:
         values = "".join(f'<td class="{group.kind}">{escape(cell)}</td>' for cell in cells)
-        lines.append(f'<tr><th scope="row" class="{group.kind}">{escape(name)}</th>{values}</tr>')
+        long = " long" if len(name) > _LONG else ""
+        lines.append(f'<tr><th scope="row" class="{group.kind}{long}">{escape(name)}</th>{values}</tr>')
     return "".join(lines)

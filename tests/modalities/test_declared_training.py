@@ -173,6 +173,27 @@ def test_another_recipe_and_other_samples_are_refused(root: Path, runs: Path, tm
         evaluate_declared(tmp_path)
 
 
+def test_other_recipes_stand_side_by_side(root: Path, runs: Path, tmp_path: Path) -> None:
+    declaration = read_declaration(root / "my.toml")
+    *others, age = declaration.config.modalities
+    changed = replace(declaration.config, dim=32, modalities=(*others, replace(age, hidden=(8,))))
+    for seed in (0, 1):
+        one = replace(declaration, config=replace(changed, seed=seed))
+        train_declared(one, tmp_path / str(seed), objectives=["symile"])
+    report = evaluate_declared([runs, tmp_path / "0", tmp_path / "1"], retrieve=["xray"], bootstrap=20)
+    first, second = "symile, dim=64, age.hidden=16", "symile, dim=32, age.hidden=8"
+    assert {row: len(of) for row, of in report["runs"].items()} == {first: 1, second: 2, "clip": 1}
+    (question,) = report["questions"]
+    assert list(question["results"]) == list(report["recipes"]) == [first, second, "clip"]
+    assert list(question["differences"]) == [f"{first} - clip"]  # of as many runs
+    alone = evaluate_declared(runs, retrieve=["xray"], bootstrap=20)["questions"][0]["results"]
+    assert [question["results"][row] for row in (first, "clip")] == [alone[name] for name in ("symile", "clip")]
+    renamed = replace(declaration.config, modalities=(*others, replace(age, name="years")))
+    train_declared(replace(declaration, config=renamed), tmp_path / "renamed", objectives=["clip"])
+    with pytest.raises(TrainingError, match="are of other modalities, or members of them"):
+        evaluate_declared([runs, tmp_path / "renamed"])
+
+
 def test_questions_are_chosen_hidden_and_put_to_few_candidates(runs: Path) -> None:
     report = evaluate_declared(runs, retrieve=["xray=note,age", "age"], candidates=5, missing_p=0.5, bootstrap=20)
     first, second = report["questions"]
