@@ -16,7 +16,7 @@ from symile_m3.portable import Portable, is_portable, write_portable
 from symile_m3.progress import Progress
 from symile_m3.questions import Questions
 from symile_m3.recipe import TrainConfig
-from symile_m3.standins import LEARNED, MEAN, learned_representations, mean_representations
+from symile_m3.standins import LEARNED, learned_representations, mean_representations, mean_words
 from symile_m3.towers.tower import BackboneTower
 
 _MOST, _MOST_OF_BACKBONES = 20_000, 2_000  # training samples that a mean is over
@@ -49,7 +49,7 @@ def make_portable(
     load_best(model, directory / BEST)
     learned = {name for name, p in config.missing.items() if p}
     shapes = Shapes.of(dataset, features)
-    standins = _standins(model, dataset, features, config, learned, on_bad_sample)
+    standins = _standins(model, objective, dataset, features, config, learned, on_bad_sample)
     conv = config.features.audio_tower.kind == "conv" and not config.features.audio_tower.trained
     write_portable(
         directory,
@@ -60,23 +60,31 @@ def make_portable(
             words=() if config.model.text_tower.pretrained else tuple(shapes.words),
             audio_net=fitted_audio_net(dataset, config.features) if conv else None,
             standins=standins,
-            origins={name: LEARNED if name in learned else MEAN for name in MODALITIES},
+            origins={name: LEARNED if name in learned else mean_words(objective) for name in MODALITIES},
             dataset=dataset_facts(dataset),
         ),
     )
 
 
 def _standins(
-    model: Model, dataset: Dataset, features: Features, config: TrainConfig, learned: set[str], on_bad_sample: str
+    model: Model,
+    objective: Objective,
+    dataset: Dataset,
+    features: Features,
+    config: TrainConfig,
+    learned: set[str],
+    on_bad_sample: str,
 ) -> dict[str, Any]:
-    """Modality -> (D,): what the model has learned, and the mean representation where it has learned nothing."""
+    """Modality -> (D,): what the model has learned, or the mean of `mean_representations`."""
     tokeniser = new_tokeniser(dataset, config)
     questions = Questions.of_split(dataset, features, "val", tokeniser, on_bad_sample)
     found = learned_representations(model, questions) if learned else {}
     others = [name for name in MODALITIES if name not in learned]
     if others:
         most = _MOST_OF_BACKBONES if any(isinstance(part, BackboneTower) for part in model.modules()) else _MOST
-        means = mean_representations(model, questions, tokeniser, others, on_bad_sample=on_bad_sample, most=most)
+        means = mean_representations(
+            model, objective, questions, tokeniser, others, on_bad_sample=on_bad_sample, most=most
+        )
         found = {**found, **means}
     return {name: found[name] for name in MODALITIES}
 

@@ -27,6 +27,7 @@ from symile_m3.objectives.scores import Scores
 from symile_m3.portable import Portable, weights_file
 from symile_m3.rawmedia import ClipItem, ImageItem, as_list, is_clip, is_image, read_clip, read_image
 from symile_m3.recipe import TrainConfig
+from symile_m3.standins import MEAN_UNIT
 from symile_m3.towers import audio as audio_tower
 from symile_m3.towers.device import device as usual_device
 
@@ -224,13 +225,18 @@ class TrainedModel:
         for name in others:
             if name not in found and self._in_pairs:
                 continue
-            rep_QD = found[name] if name in found else self._portable.standins[name][None]
+            rep_QD = self._objective.term(found[name]) if name in found else self._standin(name)[None]
             if len(rep_QD) not in (1, count):
                 numbers = " and ".join(f"{len(found[name])} of {name}" for name in others)
                 raise UsageError(f"queries of {numbers}: give as many of each, or one of one of them")
             queries[name] = rep_QD.expand(count, -1).to(self._device)
-        scores = self._model.scores(self._objective, retrieve, tuple(queries))
+        scores = self._model.scores(self._objective, retrieve, tuple(queries), terms=True)
         return scores, list(queries.values()), found[retrieve].to(self._device)
+
+    def _standin(self, modality: str) -> Tensor:
+        """(D,) as it enters the scores; a mean of normalised ones is not normalised again."""
+        rep_D = self._portable.standins[modality]
+        return rep_D if self._portable.origins[modality] == MEAN_UNIT else self._objective.term(rep_D)
 
     def _encode(self, modality: str, inputs: Inputs) -> Tensor:
         rep_ND = self._model.encode(modality, moved(inputs, self._device))

@@ -13,11 +13,20 @@ from torch import Tensor
 
 from symile_m3.batches import open_loader
 from symile_m3.model import Inputs, Model, learns_missing
+from symile_m3.objectives import Objective
 from symile_m3.questions import Questions
 from symile_m3.towers.tokens import TextTokeniser
 
 LEARNED, MEAN = "what was learned for it", "mean training representation"
+MEAN_UNIT = "mean normalised training representation"
 APPROXIMATE = f"{MEAN}, whose score is not the expected one"
+
+
+def mean_words(objective: Objective) -> str:
+    """What the mean is that stands for a missing modality, for tables."""
+    if objective.unit_scores is not None:
+        return MEAN_UNIT
+    return MEAN if objective.multilinear else APPROXIMATE
 
 
 @torch.inference_mode()
@@ -41,6 +50,7 @@ def learned_representations(model: Model, questions: Questions) -> dict[str, Ten
 @torch.inference_mode()
 def mean_representations(
     model: Model,
+    objective: Objective,
     questions: Questions,
     tokeniser: TextTokeniser,
     modalities: Sequence[str],
@@ -49,11 +59,12 @@ def mean_representations(
     on_bad_sample: str = "stop",
     most: int | None = None,
 ) -> dict[str, Tensor]:
-    """Modality -> (D,) mean representation over all training samples, or as many as `most`, which is rounded up.
+    """Modality -> (D,) mean of `Objective.term` over all training samples, or as many as `most`, which is rounded up.
 
     For a model that never saw a missing modality. The MIP is multilinear, so its value at the mean is its
-    expectation over the missing modality. No other score is linear: of cosines, volumes and what is learned it is the
-    score of an average medium, and says so in the table (`APPROXIMATE`).
+    expectation over the missing modality; a sum of cosines is linear in the normalised representations, so it takes
+    their mean as it is (`scores_with(..., terms=True)`), without normalising it. No other score is linear: of fusions,
+    gates, areas and volumes it is the score of an average medium, and says so in the table (`APPROXIMATE`).
     """
     model.eval()
     features = questions.features
@@ -66,9 +77,8 @@ def mean_representations(
         uses["image"] += torch.bincount(batch.image_rows, minlength=len(uses["image"]))
         uses["audio"] += torch.bincount(batch.clip_rows, minlength=len(uses["audio"]))
         if "text" in totals:
-            totals["text"] += model.encode("text", Inputs(given={"text": (batch.texts,)})).sum(
-                dim=0, dtype=torch.float64
-            )
+            rep_BD = model.encode("text", Inputs(given={"text": (batch.texts,)}))
+            totals["text"] += objective.term(rep_BD).sum(dim=0, dtype=torch.float64)
         count += len(batch.keys)
         if most is not None and count >= most:  # they are drawn independently, so that any of them will do
             break
@@ -76,5 +86,5 @@ def mean_representations(
         for rows in torch.split(uses[modality].nonzero()[:, 0], 500):
             given = features.image_inputs(rows) if modality == "image" else features.clip_inputs(rows)
             inputs = Inputs(given={modality: given})
-            totals[modality] += uses[modality][rows].double() @ model.encode(modality, inputs).double()
+            totals[modality] += uses[modality][rows].double() @ objective.term(model.encode(modality, inputs)).double()
     return {modality: (total_D / count).float() for modality, total_D in totals.items()}

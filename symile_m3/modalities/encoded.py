@@ -14,6 +14,7 @@ from symile_m3.errors import TrainingError
 from symile_m3.modalities.declaration import DataConfig, DeclaredConfig
 from symile_m3.modalities.prepare import DeclaredBatch, open_loader
 from symile_m3.model import Inputs, Model
+from symile_m3.objectives import Objective
 from symile_m3.shards import Loader, Source
 
 _BATCH = 64
@@ -84,9 +85,17 @@ def encode_split(
 
 @torch.inference_mode()
 def stand_ins(
-    model: Model, source: Source, config: DeclaredConfig, data: DataConfig, modalities: Sequence[str], most: int
+    model: Model,
+    objective: Objective,
+    source: Source,
+    config: DeclaredConfig,
+    data: DataConfig,
+    modalities: Sequence[str],
+    most: int,
 ) -> dict[str, Tensor]:
     """Modality -> (D,) that stands for a missing one: what was learned, or the mean over training samples.
+
+    Both are as `Objective.term` makes them.
 
     Args:
         most: training samples that the mean is of, drawn by the recipe's seed.
@@ -105,9 +114,9 @@ def stand_ins(
             for name in modalities:
                 if name in config.learned:
                     alone = Inputs(given=inputs.given, missing={name: every})
-                    found[name] = model.encode(name, alone)[0].float().cpu()
+                    found[name] = objective.term(model.encode(name, alone)[0].float()).cpu()
         for name, total in totals.items():
-            total += model.encode(name, inputs).double().sum(dim=0).cpu()
+            total += objective.term(model.encode(name, inputs).double()).sum(dim=0).cpu()
         counts += len(batch.keys)
         if not totals or counts >= most:
             break

@@ -24,7 +24,7 @@ from symile_m3.modalities.training import DATA
 from symile_m3.objectives import OBJECTIVES, get_objective
 from symile_m3.progress import NoProgress, Progress
 from symile_m3.shards import Source
-from symile_m3.standins import APPROXIMATE, LEARNED, MEAN
+from symile_m3.standins import LEARNED, mean_words
 from symile_m3.towers.device import device
 
 MEAN_OF = 10_000
@@ -178,13 +178,14 @@ def _encoded(
     if not in_pairs:
         for question in questions:
             needed |= set(model.modalities) - {question.retrieve, *question.given}
-    scores = scores_of(model, objective)
+    split = replace(split, reps={name: objective.term(rep_ND) for name, rep_ND in split.reps.items()})
+    scores = scores_of(model, objective, terms=True)
     if not needed:
         fewer = any(len(question.given) < len(model.modalities) - 1 for question in questions)
         return split, {}, objective.alone if fewer else "", scores
     names = [name for name in model.modalities if name in needed]
-    fill = stand_ins(model, sources["train"], run.config, data, names, MEAN_OF)
-    mean = MEAN if objective.multilinear else APPROXIMATE
+    fill = stand_ins(model, objective, sources["train"], run.config, data, names, MEAN_OF)
+    mean = mean_words(objective)
     how = dict.fromkeys(LEARNED if name in learned else mean for name in names)
     return split, fill, " or ".join(sorted(how, key=(LEARNED, mean).index)), scores
 

@@ -125,13 +125,17 @@ ScoresOf = Callable[[str, Sequence[str]], Scores]
 """The scores for one modality retrieved from others."""
 
 
-def scores_of(model: Model, objective: Objective) -> ScoresOf:
-    """The objective's scores under what the model has learned, of representations on the CPU."""
+def scores_of(model: Model, objective: Objective, *, terms: bool = False) -> ScoresOf:
+    """The objective's scores under what the model has learned, of representations on the CPU.
+
+    With `terms` they are of queries as `Objective.term` makes them, or of means of such.
+    """
     head = {name: value.detach().cpu() for name, value in model.head.items()}
     index = model.modalities.index
 
     def scores(retrieve: str, given: Sequence[str]) -> Scores:
-        return objective.scores_with(head, retrieved=index(retrieve), given=[index(name) for name in given])
+        numbers = [index(name) for name in given]
+        return objective.scores_with(head, retrieved=index(retrieve), given=numbers, terms=terms)
 
     return scores
 
