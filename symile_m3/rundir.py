@@ -29,7 +29,7 @@ from symile_m3.features import FeatureConfig
 from symile_m3.model import ModelConfig
 from symile_m3.portable import BESIDE, MODEL
 from symile_m3.processes import Place
-from symile_m3.recipe import LoopConfig, RunOptions, TrainConfig
+from symile_m3.recipe import ADDED, LoopConfig, RunOptions, TrainConfig
 from symile_m3.runlog import STEPS
 from symile_m3.shards import write_text
 from symile_m3.shards.urls import is_url, shown
@@ -91,7 +91,7 @@ def read_config(directory: Path) -> tuple[TrainConfig, str, dict[str, str]]:
     """
     path = directory / "config.json"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = {**ADDED, **json.loads(path.read_text(encoding="utf-8"))}
         fingerprint = str(record.pop("fingerprint"))
         weights = dict(record.pop("weights", {}))
         record["features"] = FeatureConfig(**record["features"])
@@ -128,7 +128,7 @@ def check_run(
         write_text(path, json.dumps(record, indent=2) + "\n")
         return
     try:
-        found = dict(json.loads(path.read_text(encoding="utf-8")))
+        found = {**ADDED, **json.loads(path.read_text(encoding="utf-8"))}
     except (ValueError, TypeError) as error:
         raise TrainingError(f"{path}: unreadable ({error}); train again with --overwrite") from error
     differences = [

@@ -23,6 +23,7 @@ from symile_m3.modalities.towers import new_model
 from symile_m3.modalities.training import DATA
 from symile_m3.objectives import OBJECTIVES, get_objective
 from symile_m3.progress import NoProgress, Progress
+from symile_m3.recipe import ADDED
 from symile_m3.shards import Source
 from symile_m3.standins import LEARNED, mean_words
 from symile_m3.towers.device import device
@@ -223,7 +224,7 @@ def _find_runs(directories: Sequence[Path]) -> list[_Found]:
 def _load_config(directory: Path) -> _Found:
     path = directory / "config.json"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = {**ADDED, **json.loads(path.read_text(encoding="utf-8"))}
         fingerprint = str(record.pop("fingerprint"))
         modalities = tuple(filled(ModalityConfig, one, str(path)) for one in record.pop("modalities"))
         known = {item.name for item in fields(DeclaredConfig)} - {"modalities"}

@@ -19,6 +19,7 @@ from symile_m3.shards import Loader, LoaderConfig, Sample, Source, missing_mask
 from symile_m3.towers.audio import SAMPLE_RATE_HZ, frames, log_mel, normalise
 from symile_m3.towers.text import Tokeniser
 from symile_m3.towers.tokens import Tokens
+from symile_m3.wordbags import word_numbers
 
 _WORD = re.compile(r"\w+")
 _IMAGE_SIDE = 224
@@ -34,12 +35,14 @@ class DeclaredBatch:
         given: modality -> the arguments of its tower.
         missing: modality -> (B,) True where the sample lacks it, for those that may be missing.
         labels: of the samples, where there are any.
+        words: (B, W) see `symile_m3.wordbags`: of all texts of a sample that are not hidden. None where not asked for.
     """
 
     keys: tuple[str, ...]
     given: Mapping[str, tuple[Any, ...]]
     missing: Mapping[str, Tensor]
     labels: tuple[str, ...]
+    words: Tensor | None = None
 
 
 class Prepared:
@@ -76,7 +79,7 @@ class Prepared:
         if kind == "text":
             texts = [str(value[0]) if value is not None else "" for value in values]
             if self.config.tower in TOWERS:
-                return (self._tokeniser(["_".join(_WORD.findall(text.lower())) for text in texts]),)
+                return (self._tokeniser(["_".join(words_of(text)) for text in texts]),)
             return (_bytes_of(texts),)
         make = {"array": self._array, "image": self._image, "audio": self._wave}[kind]
         made = []
@@ -142,6 +145,11 @@ class Prepared:
         return normalise(log_mel(samples), valid)
 
 
+def words_of(text: str) -> list[str]:
+    """The words of a text, in small letters."""
+    return _WORD.findall(text.lower())
+
+
 def _bytes_of(texts: Sequence[str]) -> Tokens:
     """UTF-8 bytes, at most 512 a text; one zero for an empty one."""
     rows = [(text.encode()[:_TEXT_BYTES] or b"\0") for text in texts]
@@ -173,6 +181,7 @@ class Collate:
         given: dict[str, tuple[Any, ...]] = {}
         missing: dict[str, Tensor] = {}
         learned = self._config.learned
+        words: list[list[str]] = [[] for _ in keys]
         for name, prepared in self._prepared.items():
             values = [prepared.find(sample.fields) for sample in samples]
             absent_B = np.array([value is None for value in values])
@@ -186,10 +195,14 @@ class Collate:
                 absent_B = absent_B | missing_mask(keys, name, self._hide[name], self._config.seed)
                 values = [None if absent else value for absent, value in zip(absent_B, values, strict=True)]
             given[name] = prepared(keys, values)
+            if prepared.config.kind == "text":
+                for of_sample, value in zip(words, values, strict=True):
+                    of_sample += [] if value is None else words_of(str(value[0]))
             if name in learned:
                 missing[name] = torch.from_numpy(absent_B)
         labels = tuple(self._label(sample) for sample in samples) if self._data.label else ()
-        return DeclaredBatch(keys=keys, given=given, missing=missing, labels=labels)
+        numbers = word_numbers(words) if self._config.soft_targets == "texts" else None
+        return DeclaredBatch(keys=keys, given=given, missing=missing, labels=labels, words=numbers)
 
     def _label(self, sample: Sample) -> str:
         label, field = self._data.label, self._data.label_field

@@ -20,7 +20,7 @@ from symile_m3.run import Run
 from symile_m3.rundir import RunSummary
 from symile_m3.runlog import check_logs
 from symile_m3.shards import write_text
-from symile_m3.train import carry_out
+from symile_m3.train import carry_out, check_soft_targets
 
 DATA = "data.json"
 """In the directory of a run: where its samples were, which is no part of its recipe."""
@@ -49,6 +49,7 @@ def train_declared(
     options = options or RunOptions()
     config = declaration.config
     chosen = [get_objective(name, config.negatives) for name in dict.fromkeys(objectives)]
+    check_soft_targets(config, chosen)
     check_logs(options.logs)
     place = open_place(config.precision)
     if not place.first:

@@ -44,7 +44,8 @@ class Loss(Protocol):
     """A loss in nats of one (B, D) representation a modality and the factor of its logits.
 
     Each takes these options and leaves aside what it has no use for: `head`, what the objective learns, where it has
-    an `Objective.head`; `labels`, one (B,) a modality, where `Objective.wants_labels`.
+    an `Objective.head`; `labels`, one (B,) a modality, or `similarity`, one (B, N) a modality, where
+    `Objective.wants_labels`.
     """
 
     def __call__(
@@ -57,6 +58,7 @@ class Loss(Protocol):
         group: ProcessGroup | None = None,
         head: HeadValues | None = None,
         labels: Sequence[Tensor] | None = None,
+        similarity: Sequence[Tensor] | None = None,
     ) -> Tensor: ...
 
 
@@ -95,7 +97,7 @@ class Objective:
             where it does not.
         modalities: how many it is for; None for any number.
         takes_negatives: whether the recipe's negatives are for it.
-        wants_labels: whether its loss takes labels of each modality.
+        wants_labels: whether its loss takes labels of each modality, or how alike the samples are.
     """
 
     name: str
@@ -219,7 +221,7 @@ _WITHOUT_NEGATIVES = {
         ),
         Objective(
             name="soft",
-            loss=_taking(soft_loss, "labels"),
+            loss=_taking(soft_loss, "labels", "similarity"),
             scores=symile_scores,
             multilinear=True,
             wants_labels=True,
