@@ -17,6 +17,7 @@ from symile_m3.redraw import redraw_texts
 from symile_m3.shards import Loader, LoaderConfig, Sample, missing_mask
 from symile_m3.towers.text import TokenisedTexts
 from symile_m3.towers.tokens import TextTokeniser, Tokens
+from symile_m3.wordbags import word_numbers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +30,7 @@ class Batch:
         image_rows, clip_rows: (B,).
         texts: tokenised.
         missing: modality -> (B,) True where missing; empty for complete samples.
+        words: (B, W) see `symile_m3.wordbags`; of hidden texts none. None where not asked for.
     """
 
     keys: tuple[str, ...]
@@ -38,6 +40,7 @@ class Batch:
     clip_rows: Tensor
     texts: TokenisedTexts | Tokens
     missing: dict[str, Tensor]
+    words: Tensor | None = None
 
 
 def labels_of(batch: Batch) -> list[Tensor]:
@@ -57,6 +60,7 @@ class Collate:
         seed: of redrawn texts and of what is missing.
         redraw: draw the distractors anew each epoch.
         missing_p: probability that a modality of a sample is missing, the same in every epoch; or one a modality.
+        words: whether batches have the words of their texts.
     """
 
     plan: Plan
@@ -66,6 +70,7 @@ class Collate:
     seed: int
     redraw: bool
     missing_p: MissingP
+    words: bool = False
 
     def __call__(self, samples: list[Sample], epoch: int) -> Batch:
         records = [sample.fields["json"] for sample in samples]
@@ -97,6 +102,10 @@ class Collate:
             for modality, p in missing_probabilities(self.missing_p).items()
             if p
         }
+        words = None
+        if self.words:
+            hidden = missing["text"].tolist() if "text" in missing else [False] * len(keys)
+            words = word_numbers([[] if gone else text.split("_") for text, gone in zip(texts, hidden, strict=True)])
         return Batch(
             keys=keys,
             class_ids=torch.from_numpy(class_ids),
@@ -105,6 +114,7 @@ class Collate:
             clip_rows=torch.from_numpy(clip_rows),
             texts=self.tokeniser(texts),
             missing=missing,
+            words=words,
         )
 
 
@@ -118,6 +128,7 @@ def open_loader(
     training: bool = False,
     redraw: bool = False,
     missing_p: MissingP = 0.0,
+    words: bool = False,
     on_bad_sample: str = "stop",
     rank: int = 0,
     world: int = 1,
@@ -144,6 +155,7 @@ def open_loader(
         seed=seed,
         redraw=redraw,
         missing_p=missing_p,
+        words=words,
     )
     return Loader(dataset.readers[split], config, transform=collate)
 

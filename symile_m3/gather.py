@@ -47,9 +47,9 @@ def make_portable(
     load_best(model, directory / BEST)
     model.to(device())
     learned = {name for name, p in config.missing.items() if p}
-    mean = mean_origin(model, len(dataset.readers["train"]))
+    mean = mean_origin(model, objective, len(dataset.readers["train"]))
     shapes = Shapes.of(dataset, features)
-    standins = _standins(model, dataset, features, config, learned, on_bad_sample)
+    standins = _standins(model, objective, dataset, features, config, learned, on_bad_sample)
     conv = config.features.audio_tower.kind == "conv" and not config.features.audio_tower.trained
     write_portable(
         directory,
@@ -67,15 +67,21 @@ def make_portable(
 
 
 def _standins(
-    model: Model, dataset: Dataset, features: Features, config: TrainConfig, learned: set[str], on_bad_sample: str
+    model: Model,
+    objective: Objective,
+    dataset: Dataset,
+    features: Features,
+    config: TrainConfig,
+    learned: set[str],
+    on_bad_sample: str,
 ) -> dict[str, Any]:
-    """Modality -> (D,): what the model has learned, and the mean representation where it has learned nothing."""
+    """Modality -> (D,): what the model has learned, or the mean of `mean_representations`."""
     tokeniser = new_tokeniser(dataset, config)
     questions = Questions.of_split(dataset, features, "val", tokeniser, on_bad_sample)
     found = learned_representations(model, questions) if learned else {}
     others = [name for name in MODALITIES if name not in learned]
     if others:
-        means = mean_representations(model, questions, tokeniser, others, on_bad_sample=on_bad_sample)
+        means = mean_representations(model, objective, questions, tokeniser, others, on_bad_sample=on_bad_sample)
         found = {**found, **means}
     return {name: found[name] for name in MODALITIES}
 

@@ -18,10 +18,10 @@ from symile_m3.model import Model
 from symile_m3.objectives import Objective
 from symile_m3.questions import Encoded, Questions
 from symile_m3.ranking import Representations, first_candidate, first_right
-from symile_m3.repstore import Replaced
+from symile_m3.repstore import Mapped, Replaced
 from symile_m3.retrieval import QUERY
 from symile_m3.shards import missing_mask
-from symile_m3.standins import LEARNED, NOT_EXPECTED, learned_representations, mean_origin, mean_representations
+from symile_m3.standins import LEARNED, learned_representations, mean_origin, mean_representations
 from symile_m3.towers.tokens import TextTokeniser
 
 
@@ -93,10 +93,10 @@ def measure(
             for the others it is the mean representation over the training samples.
     """
     encoded = questions.encode(model)
-    queries = encoded.queries
+    queries = {name: Mapped(rep, objective.term) for name, rep in encoded.queries.items()}
 
     def ranks(retrieved: str, reps: Mapping[str, Representations]) -> Tensor:
-        scores = model.scores(objective, retrieved, tuple(reps))
+        scores = model.scores(objective, retrieved, tuple(reps), terms=True)
         candidates, answers = encoded.candidates[retrieved], questions.answers[retrieved]
         return first_right(scores, list(reps.values()), candidates, answers)
 
@@ -108,10 +108,11 @@ def measure(
     standins: Mapping[str, Tensor] = {}
     if needed:
         if needed & set(learned):
-            standins = learned_representations(model, questions)
+            found = learned_representations(model, questions)
+            standins = {name: objective.term(rep_D) for name, rep_D in found.items()}
         others = sorted(needed - set(learned))
         if others:
-            means = mean_representations(model, questions, tokeniser, others, on_bad_sample=on_bad_sample)
+            means = mean_representations(model, objective, questions, tokeniser, others, on_bad_sample=on_bad_sample)
             standins = {**standins, **means}
     missing = {}
     for p in asked.missing:
@@ -129,8 +130,7 @@ def measure(
         if asked.directions
         else {}
     )
-    mean = mean_origin(model, len(questions.dataset.readers["train"]))
-    mean += "" if objective.multilinear else NOT_EXPECTED
+    mean = mean_origin(model, objective, len(questions.dataset.readers["train"]))
 
     def fill(modalities: Collection[str]) -> str:
         found = {LEARNED if name in learned else mean for name in modalities}
@@ -146,7 +146,7 @@ def measure(
         bound=_bound(model, objective, encoded, asked),
         retrieved_Q=(
             first_candidate(
-                model.scores(objective, "image", QUERY),
+                model.scores(objective, "image", QUERY, terms=True),
                 [queries[name] for name in QUERY],
                 encoded.candidates["image"],
                 questions.answers["image"],

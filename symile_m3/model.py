@@ -142,10 +142,14 @@ class Model(nn.Module):
         """Where it computes."""
         return self.log_scale.device
 
-    def scores(self, objective: Objective, retrieved: str, given: Sequence[str]) -> Scores:
-        """The objective's scores under what the model has learned, for one modality retrieved from others."""
+    def scores(self, objective: Objective, retrieved: str, given: Sequence[str], *, terms: bool = False) -> Scores:
+        """The objective's scores under what the model has learned, for one modality retrieved from others.
+
+        With `terms` they are of queries as `Objective.term` makes them, or of means of such.
+        """
         index = self.modalities.index
-        return objective.scores_with(self.head, retrieved=index(retrieved), given=[index(name) for name in given])
+        numbers = [index(name) for name in given]
+        return objective.scores_with(self.head, retrieved=index(retrieved), given=numbers, terms=terms)
 
     def encode(self, modality: str, inputs: Inputs) -> Tensor:
         """(B, D) representations of one modality.

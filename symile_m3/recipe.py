@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
 from symile_m3.errors import UsageError
@@ -18,6 +18,9 @@ from symile_m3.runlog import LOGS
 MissingP = float | Mapping[str, float]
 
 SCHEDULES = ("one-cycle", "constant")
+SOFT_TARGETS = ("labels", "texts")
+ADDED: Mapping[str, Any] = {"soft_targets": "labels"}
+"""Settings that recipes of older versions lack, and what those did."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +37,7 @@ class LoopConfig(ABC):
         warmup: share of the steps in which the rate rises.
         beta2: AdamW's second, the first being 0.9.
         negatives: of Symile and sigmoid: n, n:k, faces or n2 (see `symile_m3.objectives.negatives`).
+        soft_targets: of soft: what makes samples alike, labels or texts (the words that they share).
         missing_p: probability that a modality of a training sample is missing: one number, or one a modality.
         seed: of order, initial weights, dropout, negatives, texts and missingness.
         evaluations: times the validation retrieval is measured, and the run saved.
@@ -51,6 +55,7 @@ class LoopConfig(ABC):
     warmup: float = 0.1
     beta2: float = 0.98
     negatives: str = "n"
+    soft_targets: str = "labels"
     missing_p: MissingP = 0.0
     seed: int = 0
     evaluations: int = 10
@@ -88,6 +93,8 @@ class LoopConfig(ABC):
             Negatives.parse(self.negatives)
         except ValueError as error:
             raise UsageError(str(error)) from error
+        if self.soft_targets not in SOFT_TARGETS:
+            raise UsageError(f"soft_targets {self.soft_targets}: give {' or '.join(SOFT_TARGETS)}")
         if self.precision not in PRECISIONS:
             raise UsageError(f"--precision {self.precision}: unknown; known: {', '.join(PRECISIONS)}")
         for name, least in {"seed": 0, "evaluations": 1, "clip_norm": 0, "patience": 0}.items():
@@ -189,6 +196,12 @@ class TrainConfig(LoopConfig):
     def parts(self) -> tuple[str, ...]:
         """Features and model have settings of their own."""
         return ("features", "model")
+
+
+def naming(config: LoopConfig) -> dict[str, Any]:
+    """The settings that name a recipe: all but those of `ADDED` that do what was done before there were any."""
+    settings = asdict(config).items()
+    return {name: value for name, value in settings if name not in ADDED or value != ADDED[name]}
 
 
 def _settings_of(part: Any) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -93,6 +93,24 @@ class Gathered:
 
     def __getitem__(self, rows: Tensor, /) -> Tensor:
         return self._source[self._index_Q[rows]]
+
+
+class Mapped:
+    """Rows of other representations, each as a function makes it.
+
+    Args:
+        source: the rows.
+        of: (B, D) -> (B, D), row by row.
+    """
+
+    def __init__(self, source: Representations, of: Callable[[Tensor], Tensor]) -> None:
+        self._source, self._of = source, of
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, rows: Tensor, /) -> Tensor:
+        return self._of(self._source[rows])
 
 
 class Replaced:

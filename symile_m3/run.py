@@ -29,6 +29,7 @@ from symile_m3.runlog import open_logs, write_metrics
 from symile_m3.seeds import philox_key
 from symile_m3.shards import Loader, write_text
 from symile_m3.towers.sharednorm import share_norms
+from symile_m3.wordbags import text_similarity
 
 _SAVE_EVERY_S = 600.0  # beside the saves at evaluations
 
@@ -69,6 +70,10 @@ class Task(Protocol):
 
     def labels(self, batch: Any) -> Sequence[Tensor]:
         """(B,) integers for each modality: samples with the same are alike in it. For objectives that want labels."""
+        ...
+
+    def words(self, batch: Any) -> Tensor:
+        """(B, W) the words of the samples' texts, as `symile_m3.wordbags` numbers them; for `soft_targets` texts."""
         ...
 
     def groups(self, model: Model) -> list[dict[str, Any]]:
@@ -261,14 +266,14 @@ class Run:
                 ]
                 observed = [mask.to(place.device) for mask in observed]
 
-            labels = [label[:rows].to(place.device) for label in self.task.labels(batch)]
+            alike = self._alike(batch, rows)
 
         def loss_of(reps_BD: Sequence[Tensor], scale: Tensor, head: Mapping[str, Tensor]) -> Tensor:
             # On a CPU the objective refuses a scale that is not finite; to the user that is a loss that is not.
             if scale.device.type == "cpu" and not math.isfinite(scale.item()):
                 raise self._not_finite(scale.item())
             return self.objective.loss(
-                reps_BD, scale, observed=observed, generator=random, group=place.group, head=head, labels=labels
+                reps_BD, scale, observed=observed, generator=random, group=place.group, head=head, **alike
             )
 
         with self._timed("model"):
@@ -288,6 +293,14 @@ class Run:
                 self.losses.append(value)
                 self.position = self.loader.state_dict()
         return figures
+
+    def _alike(self, batch: Any, rows: int) -> dict[str, list[Tensor]]:
+        """What tells the objective how alike the samples are: labels, or the similarity with those of all processes."""
+        device = self.place.device
+        if self.config.soft_targets == "labels" or not self.objective.wants_labels:
+            return {"labels": [label[:rows].to(device) for label in self.task.labels(batch)]}
+        similarity_BN = text_similarity(self.task.words(batch)[:rows].to(device), self.place.group)
+        return {"similarity": [similarity_BN] * len(self.model.modalities)}
 
     def _noise_seed(self, part: int) -> int:
         """The seed of dropout and noise in a part of this process's share of the batch."""

@@ -31,7 +31,7 @@ from symile_m3.features import FeatureConfig
 from symile_m3.model import ModelConfig
 from symile_m3.portable import BESIDE, MODEL
 from symile_m3.processes import Place
-from symile_m3.recipe import LoopConfig, RunOptions, TrainConfig
+from symile_m3.recipe import ADDED, LoopConfig, RunOptions, TrainConfig
 from symile_m3.runlog import STEPS
 from symile_m3.shards import write_text
 from symile_m3.shards.urls import is_url, shown
@@ -93,7 +93,7 @@ def read_config(directory: Path) -> tuple[TrainConfig, str, dict[str, str]]:
     """
     path = directory / "config.json"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = {**ADDED, **json.loads(path.read_text(encoding="utf-8"))}
         fingerprint = str(record.pop("fingerprint"))
         weights = dict(record.pop("weights", {}))
         record["features"] = FeatureConfig(**record["features"])
@@ -132,7 +132,7 @@ def check_run(
         return False
     saved = any((directory / name).exists() for name in (*FILES, "summary.json"))
     try:
-        found = dict(json.loads(path.read_text(encoding="utf-8")))
+        found = {**ADDED, **json.loads(path.read_text(encoding="utf-8"))}
     except (ValueError, TypeError) as error:
         if saved:
             raise TrainingError(f"{path}: unreadable ({error}); train again with --overwrite") from error

@@ -14,11 +14,13 @@ from torch import Tensor
 from symile_m3.accumulation import moved
 from symile_m3.batches import open_loader
 from symile_m3.model import Inputs, Model, learns_missing
+from symile_m3.objectives import Objective
 from symile_m3.questions import Questions
 from symile_m3.towers.tokens import TextTokeniser
 from symile_m3.towers.tower import BackboneTower
 
 LEARNED, MEAN = "what was learned for it", "mean training representation"
+MEAN_UNIT = "mean normalised training representation"
 NOT_EXPECTED = ", whose score is not the expected one"
 APPROXIMATE = MEAN + NOT_EXPECTED
 MOST, MOST_OF_BACKBONES = 20_000, 2_000
@@ -30,10 +32,17 @@ def most_samples(model: Model) -> int:
     return MOST_OF_BACKBONES if any(isinstance(part, BackboneTower) for part in model.modules()) else MOST
 
 
-def mean_origin(model: Model, samples: int) -> str:
+def mean_origin(model: Model, objective: Objective, samples: int) -> str:
     """What the means of a model are, of so many training samples; it says where they are not over all of them."""
-    most = most_samples(model)
-    return MEAN if samples <= most else f"{MEAN} (over {most:,} of {samples:,} samples)"
+    most, words = most_samples(model), mean_words(objective)
+    return words if samples <= most else f"{words} (over {most:,} of {samples:,} samples)"
+
+
+def mean_words(objective: Objective) -> str:
+    """What the mean is that stands for a missing modality, for tables."""
+    if objective.unit_scores is not None:
+        return MEAN_UNIT
+    return MEAN if objective.multilinear else APPROXIMATE
 
 
 @torch.inference_mode()
@@ -61,6 +70,7 @@ def learned_representations(model: Model, questions: Questions) -> dict[str, Ten
 @torch.inference_mode()
 def mean_representations(
     model: Model,
+    objective: Objective,
     questions: Questions,
     tokeniser: TextTokeniser,
     modalities: Sequence[str],
@@ -69,15 +79,14 @@ def mean_representations(
     on_bad_sample: str = "stop",
     most: int | None = None,
 ) -> dict[str, Tensor]:
-    """Modality -> (D,) mean representation over the training samples, or over the first of very many.
+    """Modality -> (D,) mean of `Objective.term` over the training samples, or over the first of very many; on the CPU.
 
     Evaluation and `symile_m3.load` take the same means.
 
-    On the CPU, wherever the model is.
-
     For a model that never saw a missing modality. The MIP is multilinear, so its value at the mean is its
-    expectation over the missing modality. No other score is linear: of cosines, volumes and what is learned it is the
-    score of an average medium, and says so in the table (`APPROXIMATE`).
+    expectation over the missing modality; a sum of cosines is linear in the normalised representations, so it takes
+    their mean as it is (`scores_with(..., terms=True)`), without normalising it. No other score is linear: of fusions,
+    gates, areas and volumes it is the score of an average medium, and says so in the table (`APPROXIMATE`).
 
     Args:
         most: samples, rounded up to a batch; by default `most_samples`.
@@ -100,7 +109,8 @@ def mean_representations(
         uses["audio"] += torch.bincount(batch.clip_rows, minlength=len(uses["audio"]))
         if "text" in totals:
             inputs = moved(Inputs(given={"text": (batch.texts,)}), model.device)
-            totals["text"] += model.encode("text", inputs).sum(dim=0, dtype=torch.float64).cpu()
+            rep_BD = objective.term(model.encode("text", inputs))
+            totals["text"] += rep_BD.sum(dim=0, dtype=torch.float64).cpu()
         count += len(batch.keys)
         if count >= most:  # they are drawn independently, so that any of them will do
             break
@@ -108,5 +118,6 @@ def mean_representations(
         for rows in torch.split(uses[modality].nonzero()[:, 0], 500):
             given = features.image_inputs(rows) if modality == "image" else features.clip_inputs(rows)
             inputs = moved(Inputs(given={modality: given}), model.device)
-            totals[modality] += uses[modality][rows].double() @ model.encode(modality, inputs).double().cpu()
+            rep_ND = objective.term(model.encode(modality, inputs))
+            totals[modality] += uses[modality][rows].double() @ rep_ND.double().cpu()
     return {modality: (total_D / count).float() for modality, total_D in totals.items()}

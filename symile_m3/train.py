@@ -55,6 +55,7 @@ def train(
     config = config or TrainConfig()
     options = options or RunOptions()
     chosen = choose_objectives(objectives, config)
+    check_soft_targets(config, chosen)
     check_logs(options.logs)
     place = open_place(config.precision)
     if not place.first:
@@ -188,6 +189,17 @@ def carry_out(
                         summaries[objective.name] = run.train(progress)
                     place.by_first(partial(finish, objective, directory))
     return [summary for summary in summaries.values() if summary is not None]
+
+
+def check_soft_targets(config: LoopConfig, chosen: Sequence[Objective]) -> None:
+    """Make sure that one of the objectives has a use for other soft targets than the usual ones.
+
+    Raises:
+        UsageError: none has.
+    """
+    if config.soft_targets != "labels" and not any(objective.wants_labels for objective in chosen):
+        names = " and ".join(objective.name for objective in chosen)
+        raise UsageError(f"soft_targets {config.soft_targets}: soft takes them, not {names}; leave them out")
 
 
 def check_shares(config: TrainConfig, options: RunOptions, place: Place) -> None:

@@ -18,6 +18,7 @@ from symile_m3.errors import UsageError
 from symile_m3.model import Inputs, Model
 from symile_m3.objectives import Objective, best_candidates
 from symile_m3.objectives.scores import Scores
+from symile_m3.standins import MEAN_UNIT
 
 _BATCH = 32
 
@@ -62,7 +63,7 @@ class Trained(ABC):
         # As in evaluation: the cosine of a pair needs no third modality; a product does.
         alone = "" if learned else objective.alone
         self._in_pairs = bool(alone)
-        self._standins = standins
+        self._standins, self._origins = standins, origins
         self.standins: Mapping[str, str] = dict.fromkeys(self.modalities, alone) if alone else dict(origins)
 
     @property
@@ -131,13 +132,22 @@ class Trained(ABC):
         for name in others:
             if name not in found and self._in_pairs:
                 continue
-            rep_QD = found[name] if name in found else self._standins[name][None]
+            rep_QD = self._terms(name, given[name], found[name]) if name in found else self._standin(name)[None]
             if len(rep_QD) not in (1, count):
                 numbers = " and ".join(f"{len(found[name])} of {name}" for name in others if name in found)
                 raise UsageError(f"queries of {numbers}: give as many of each, or one of one of them")
             queries[name] = rep_QD.expand(count, -1).to(self._device)
-        scores = self._model.scores(self._objective, retrieve, tuple(queries))
+        scores = self._model.scores(self._objective, retrieve, tuple(queries), terms=True)
         return scores, list(queries.values()), found[retrieve].to(self._device)
+
+    def _terms(self, modality: str, given: Any, rep_QD: Tensor) -> Tensor:
+        """Representations of queries as they enter the scores; `given` is what they were made of."""
+        return self._objective.term(rep_QD)
+
+    def _standin(self, modality: str) -> Tensor:
+        """(D,) as it enters the scores; a mean of normalised ones is not normalised again."""
+        rep_D = self._standins[modality]
+        return rep_D if self._origins[modality].startswith(MEAN_UNIT) else self._objective.term(rep_D)
 
     def _check_modality(self, what: str, name: str) -> None:
         if name not in self.modalities:

@@ -68,6 +68,7 @@ class TripleTask:
             training=True,
             redraw=config.redraw,
             missing_p=config.missing_p,
+            words=config.soft_targets == "texts",
             on_bad_sample=self._on_bad_sample,
             rank=rank,
             world=world,
@@ -80,6 +81,11 @@ class TripleTask:
     def labels(self, batch: Batch) -> list[Tensor]:
         """(B,) labels of image, audio and text: the class, the language, and both."""
         return labels_of(batch)
+
+    def words(self, batch: Batch) -> Tensor:
+        """(B, W) the words of the texts, as they are drawn in this epoch."""
+        assert batch.words is not None
+        return batch.words
 
     def groups(self, model: Model) -> list[dict[str, Any]]:
         """The parameters that are trained, with their peak rate and weight decay."""

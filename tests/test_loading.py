@@ -23,12 +23,12 @@ from symile_m3.features import Dataset, FeatureConfig, load_features, open_datas
 from symile_m3.loading import TrainedModel
 from symile_m3.measures import Asked, measure
 from symile_m3.model import ModelConfig
-from symile_m3.objectives import clip_scores, symile_scores
+from symile_m3.objectives import clip_scores, get_objective, symile_scores
 from symile_m3.progress import NoProgress
 from symile_m3.questions import Questions
 from symile_m3.recipe import TrainConfig
 from symile_m3.shards import DatasetReader, decode_audio, decode_image
-from symile_m3.standins import LEARNED, MEAN, mean_representations
+from symile_m3.standins import LEARNED, MEAN, MEAN_UNIT, mean_representations
 from symile_m3.train import train
 
 
@@ -181,7 +181,8 @@ def test_a_missing_modality_is_replaced_by_its_mean(model: TrainedModel, dataset
     features = load_features(dataset, model.config.features, NoProgress())
     tokeniser = new_tokeniser(dataset, model.config)
     questions = Questions.of_split(dataset, features, "test", tokeniser)
-    means = mean_representations(model._model.cpu(), questions, tokeniser, ("image", "audio", "text"))
+    objective = get_objective("symile")
+    means = mean_representations(model._model.cpu(), objective, questions, tokeniser, ("image", "audio", "text"))
     raw = members(dataset)
     images, texts = [decode_image(item["jpg"]) for item in raw], [item["txt"].decode() for item in raw]
     found = model.scores(image=images, text=texts)
@@ -218,13 +219,19 @@ def test_or_by_what_the_model_has_learned(
     config = replace(short_recipe, missing_p={"audio": 0.4})
     train(trained_data, tmp_path, objectives=["clip"], config=config)
     found = symile_m3.load(tmp_path / "clip")
-    assert found.standins == {"image": MEAN, "audio": LEARNED, "text": MEAN}
+    assert found.standins == {"image": MEAN_UNIT, "audio": LEARNED, "text": MEAN_UNIT}
     raw = members(dataset)
     images, texts = [decode_image(item["jpg"]) for item in raw], [item["txt"].decode() for item in raw]
     learned = found._portable.standins["audio"].expand(len(texts), -1)
     torch.testing.assert_close(
         found.scores(image=images, text=texts),
         clip_scores([learned, found.encode_texts(texts)], found.encode_images(images)),
+    )
+    audio, images_ND = found.encode_audio([decode_audio(item["flac"]) for item in raw]), found.encode_images(images)
+    known = found.encode_texts([item["txt"].decode() for item in members(dataset, "train")])
+    with_each = [clip_scores([audio, text[None].expand_as(audio)], images_ND) for text in known]
+    torch.testing.assert_close(
+        found.scores(image=images_ND, audio=audio), torch.stack(with_each).mean(dim=0), atol=2e-6, rtol=2e-6
     )
 
 

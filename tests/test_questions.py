@@ -23,11 +23,14 @@ from symile_m3.model import MODALITIES, Inputs, Model
 from symile_m3.objectives import OBJECTIVES, get_objective
 from symile_m3.questions import Questions
 from symile_m3.reader import read_ranks
+from symile_m3.repstore import Mapped, Replaced
 from symile_m3.shards import DatasetReader, decode_json
-from symile_m3.standins import APPROXIMATE, LEARNED, MEAN, learned_representations, mean_representations
+from symile_m3.standins import APPROXIMATE, LEARNED, MEAN, MEAN_UNIT, learned_representations, mean_representations
 from symile_m3.towers.text import Tokeniser
 
 TOKENISER = Tokeniser(["x"], buckets=50)
+LINEAR = ("symile", "sigmoid", "soft", "clip", "cliplite")
+"""The objectives whose score is linear in each product or cosine, so that means give its expectation."""
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,12 @@ def questions(dataset: Dataset, features: Features) -> Questions:
 @pytest.fixture(scope="module")
 def records(tiny_dataset: Path) -> list[dict[str, Any]]:
     reader = DatasetReader(tiny_dataset, "test")
+    return [decode_json(reader.read(i)["json"]) for i in range(len(reader))]
+
+
+@pytest.fixture(scope="module")
+def training(tiny_dataset: Path) -> list[dict[str, Any]]:
+    reader = DatasetReader(tiny_dataset, "train")
     return [decode_json(reader.read(i)["json"]) for i in range(len(reader))]
 
 
@@ -176,7 +185,7 @@ def test_every_direction_is_that_of_each_query_alone(
     else:
         standins = {
             modality: rep.double()
-            for modality, rep in mean_representations(model, questions, TOKENISER, list(reps)).items()
+            for modality, rep in mean_representations(model, objective, questions, TOKENISER, list(reps)).items()
         }
     encoded = questions.encode(model)
     mean = MEAN if name in ("symile", "sigmoid", "soft") else APPROXIMATE
@@ -204,13 +213,14 @@ def test_media_are_encoded_once_and_gathered(questions: Questions, records: list
         torch.testing.assert_close(reps[torch.arange(len(records))], expected[modality].float())
 
 
-def test_means_are_over_the_training_samples(tiny_dataset: Path, questions: Questions) -> None:
-    reader = DatasetReader(tiny_dataset, "train")
-    known = [decode_json(reader.read(i)["json"]) for i in range(len(reader))]
-    model = model_of("symile")
-    expected = own_reps(model, questions, known)
-    found = mean_representations(model, questions, TOKENISER, ["image", "audio", "text"])
-    assert len(known) == 64
+@pytest.mark.parametrize("name", ["symile", "clip"])
+def test_means_are_over_the_training_samples(name: str, training: list[dict[str, Any]], questions: Questions) -> None:
+    model = model_of(name)
+    expected = own_reps(model, questions, training)
+    if name == "clip":
+        expected = {modality: rep / rep.norm(dim=1, keepdim=True) for modality, rep in expected.items()}
+    found = mean_representations(model, get_objective(name), questions, TOKENISER, ["image", "audio", "text"])
+    assert len(training) == 64
     for modality, rep in found.items():
         torch.testing.assert_close(rep.double(), expected[modality].mean(dim=0), atol=1e-6, rtol=1e-5)
 
@@ -221,21 +231,73 @@ def test_learned_representations_are_the_models(questions: Questions) -> None:
         torch.testing.assert_close(rep, standin(model, modality))
 
 
+def expected_scores(
+    name: str,
+    model: Model,
+    questions: Questions,
+    training: list[dict[str, Any]],
+    reps: dict[str, Tensor],
+    masks: dict[str, Tensor],
+) -> Tensor:
+    """(Q, N) mean scores of the images, every training clip and text in place of what is hidden; float64."""
+    known, scores = own_reps(model, questions, training), get_objective(name).scores
+    images = questions.encode(model).candidates["image"][torch.arange(len(questions.image_rows_N))].double()
+    found = []
+    for q in range(len(questions)):
+        audio, text = (known[m] if masks[m][q] else reps[m][q : q + 1] for m in ("audio", "text"))
+        both = [audio.repeat_interleave(len(text), dim=0), text.repeat(len(audio), 1)]
+        found.append(scores(both, images).mean(dim=0))
+    return torch.stack(found)
+
+
+def ranks_of(scores_QN: Tensor, right: list[list[bool]]) -> list[int]:
+    good_QN = torch.tensor(right)
+    best_Q = scores_QN.masked_fill(~good_QN, -torch.inf).amax(dim=1)
+    return [int(rank) for rank in 1 + ((scores_QN >= best_Q[:, None]) & ~good_QN).sum(dim=1)]
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_hidden_modalities_are_replaced(name: str, questions: Questions, records: list[dict[str, Any]]) -> None:
+def test_hidden_modalities_are_replaced(
+    name: str, questions: Questions, records: list[dict[str, Any]], training: list[dict[str, Any]]
+) -> None:
     model = model_of(name)
     asked = Asked(missing=(0.0, 0.5), seed=3)
     found = measure(model, get_objective(name), questions, TOKENISER, asked)
     reps = own_reps(model, questions, records)
-    means = mean_representations(model, questions, TOKENISER, ["audio", "text"])
+    right = rightness("image", questions, records)
+    assert torch.equal(found.missing[0.0], found.ranks_Q)
+    if name in LINEAR:
+        expected_QN = expected_scores(name, model, questions, training, reps, hidden(questions, 0.5, 3))
+        assert found.missing[0.5].tolist() == ranks_of(expected_QN, right)
+        assert found.fill == (MEAN_UNIT if name in ("clip", "cliplite") else MEAN)
+        return
+    means = mean_representations(model, get_objective(name), questions, TOKENISER, ["audio", "text"])
     for modality, mask in hidden(questions, 0.5, 3).items():
         reps[modality][mask] = means[modality].double()
     images = questions.encode(model).candidates["image"][torch.arange(len(questions.image_rows_N))].double()
-    right = rightness("image", questions, records)
     score = pair_score(name, model, "image", ("audio", "text"))
     assert found.missing[0.5].tolist() == naive_ranks(score, [reps["audio"], reps["text"]], images, right)
-    assert torch.equal(found.missing[0.0], found.ranks_Q)
-    assert found.fill == (MEAN if get_objective(name).multilinear else APPROXIMATE)
+    assert found.fill == APPROXIMATE
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_what_stands_for_a_missing_modality_gives_the_mean_score_over_all_training_media(
+    name: str, questions: Questions, records: list[dict[str, Any]], training: list[dict[str, Any]]
+) -> None:
+    model, objective = model_of(name), get_objective(name)
+    encoded, masks = questions.encode(model), hidden(questions, 0.5, 3)
+    patterns = {tuple(pattern) for pattern in torch.stack(list(masks.values()), dim=1).tolist()}
+    assert len(patterns) == 4
+    means = mean_representations(model, objective, questions, TOKENISER, ["audio", "text"])
+    every = torch.arange(len(questions))
+    queries = [
+        Replaced(Mapped(encoded.queries[modality], objective.term), masks[modality], means[modality])[every]
+        for modality in ("audio", "text")
+    ]
+    images = encoded.candidates["image"][torch.arange(len(questions.image_rows_N))]
+    found_QN = model.scores(objective, "image", ("audio", "text"), terms=True)(queries, images)
+    expected_QN = expected_scores(name, model, questions, training, own_reps(model, questions, records), masks)
+    torch.testing.assert_close(found_QN.double(), expected_QN, atol=2e-6, rtol=2e-6)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -16,7 +16,7 @@ from symile_m3.features import FeatureConfig
 from symile_m3.model import ModelConfig
 from symile_m3.objectives import OBJECTIVES, get_objective
 from symile_m3.recipe import TrainConfig
-from symile_m3.standins import APPROXIMATE, MEAN
+from symile_m3.standins import APPROXIMATE, MEAN, MEAN_UNIT
 from symile_m3.train import train
 
 SMALL = TrainConfig(
@@ -43,6 +43,8 @@ def test_every_objective_trains_and_is_evaluated(tiny_dataset: Path, tmp_path: P
     assert list(report["results"]) == list(OBJECTIVES)
     products = ["symile", "sigmoid", "soft"]
     assert {name for name in OBJECTIVES if report["missing"][name]["fill"] == MEAN} == set(products)
+    cosines = ["clip", "cliplite"]
+    assert [name for name in OBJECTIVES if report["missing"][name]["fill"] == MEAN_UNIT] == cosines
     assert report["missing"]["gram"]["fill"] == APPROXIMATE
     assert report["directions"]["fill"]["gram"] == "nothing; its score is the volume of the pair"
     assert [name for name in OBJECTIVES if name in report["total_correlation"]] == products

@@ -180,18 +180,21 @@ def test_ctrl_c_before_the_first_step_saves_nothing(
 SHARED = {
     "symile": (RunOptions(logs=("csv",)), 0.0),
     "clip": (RunOptions(logs=("csv",), micro_batch=3), 0.3),
+    "soft": (RunOptions(logs=("csv",), micro_batch=3), 0.3),
 }
+TARGETS = {"soft": "texts"}
 
 
 @pytest.fixture(scope="module")
 def shared(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of two processes, both objectives at once."""
+    """Runs of two processes, all objectives at once."""
     runs = tmp_path_factory.mktemp("shared")
 
     def run(name: str) -> subprocess.CompletedProcess[str]:
         options, missing_p = SHARED[name]
         parts = ["--micro-batch", str(options.micro_batch)] if options.micro_batch else []
         words = ["--data", data, "--runs", runs, "--objective", name, "--steps", "20", "--set", "evaluations=2"]
+        words += ["--set", f"soft_targets={TARGETS.get(name, 'labels')}"]
         return torchrun(2, "train", *words, *WORDS, *QUIET, *parts, "--missing-p", str(missing_p))
 
     with ThreadPoolExecutor() as pool:
@@ -205,7 +208,8 @@ def test_two_processes_give_the_losses_of_one(name: str, data: Path, shared: Pat
     """Also with their shares in parts of three rows, and with missing modalities."""
     _, missing_p = SHARED[name]
     quiet = replace(SMALL.model, image_noise=0.0, image_dropout=0.0, audio_noise=0.0)
-    config = replace(SMALL, steps=20, evaluations=2, missing_p=missing_p, model=quiet)
+    targets = TARGETS.get(name, "labels")
+    config = replace(SMALL, steps=20, evaluations=2, missing_p=missing_p, model=quiet, soft_targets=targets)
     train(data, tmp_path, objectives=[name], config=config, options=RunOptions(logs=("csv",)))
     alone, run = tmp_path / name, shared / name
     assert losses(run) == pytest.approx(losses(alone), abs=1e-4)

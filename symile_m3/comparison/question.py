@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from symile_m3.comparison import datasets
@@ -14,7 +14,7 @@ from symile_m3.comparison.tuning import C, TuneConfig
 from symile_m3.errors import UsageError
 from symile_m3.modalities.declaration import DeclaredConfig
 from symile_m3.objectives import get_objective
-from symile_m3.recipe import TrainConfig
+from symile_m3.recipe import TrainConfig, naming
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,6 +164,8 @@ def recipe_for(objective: str, recipe: C) -> C:
     Raises:
         UsageError: the objective does not know the negatives.
     """
+    if not get_objective(objective).wants_labels:
+        recipe = replace(recipe, soft_targets="labels")
     if not takes_negatives(objective):
         return replace(recipe, negatives="n")
     get_objective(objective, recipe.negatives)
@@ -181,5 +183,5 @@ def takes_negatives(objective: str) -> bool:
 
 def recipe_key(recipe: TrainConfig | DeclaredConfig) -> str:
     """What names a recipe, whatever the seed."""
-    settings = {name: value for name, value in asdict(recipe).items() if name != "seed"}
+    settings = {name: value for name, value in naming(recipe).items() if name != "seed"}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]

@@ -16,7 +16,7 @@ from symile_m3.comparison.jobs import Ended
 from symile_m3.comparison.worker import Job
 from symile_m3.errors import UsageError
 from symile_m3.modalities.declaration import DeclaredConfig
-from symile_m3.recipe import TrainConfig
+from symile_m3.recipe import TrainConfig, naming
 from symile_m3.shards import write_text
 
 C = TypeVar("C", TrainConfig, DeclaredConfig)
@@ -172,5 +172,5 @@ def remember(path: Path, tuned: Tuned) -> None:
 
 def trials_key(jobs: Sequence[Job]) -> str:
     """What names the trials of these recipes."""
-    text = json.dumps([asdict(job.config) for job in jobs], sort_keys=True)
+    text = json.dumps([naming(job.config) for job in jobs], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]

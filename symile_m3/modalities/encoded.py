@@ -16,7 +16,7 @@ from symile_m3.modalities.prepare import DeclaredBatch, open_loader
 from symile_m3.model import Inputs, Model
 from symile_m3.objectives import Objective
 from symile_m3.shards import Source
-from symile_m3.standins import APPROXIMATE, LEARNED, MEAN
+from symile_m3.standins import LEARNED, mean_words
 
 MEAN_OF = 10_000
 """Training samples whose mean representation stands for a missing modality that a model never learned to miss."""
@@ -89,6 +89,7 @@ def encode_split(
 @torch.inference_mode()
 def stand_ins(
     model: Model,
+    objective: Objective,
     source: Source,
     config: DeclaredConfig,
     data: DataConfig,
@@ -98,6 +99,8 @@ def stand_ins(
     on_bad_sample: str = "stop",
 ) -> dict[str, Tensor]:
     """Modality -> (D,) that stands for a missing one: what was learned, or the mean over training samples.
+
+    Both are as `Objective.term` makes them.
 
     Args:
         most: training samples that the mean is of, drawn by the recipe's seed.
@@ -116,9 +119,9 @@ def stand_ins(
             for name in modalities:
                 if name in config.learned:
                     alone = Inputs(given=inputs.given, missing={name: every})
-                    found[name] = model.encode(name, alone)[0].float().cpu()
+                    found[name] = objective.term(model.encode(name, alone)[0].float()).cpu()
         for name, total in totals.items():
-            total += model.encode(name, inputs).double().sum(dim=0).cpu()
+            total += objective.term(model.encode(name, inputs).double()).sum(dim=0).cpu()
         counts += len(batch.keys)
         if not totals or counts >= most:
             break
@@ -127,5 +130,5 @@ def stand_ins(
 
 def origins(modalities: Sequence[str], config: DeclaredConfig, objective: Objective) -> dict[str, str]:
     """Modality -> in words what `stand_ins` gives for it."""
-    mean = MEAN if objective.multilinear else APPROXIMATE
+    mean = mean_words(objective)
     return {name: LEARNED if name in config.learned else mean for name in modalities}

@@ -174,12 +174,13 @@ def _encoded(
     if not in_pairs:
         for question in questions:
             needed |= set(model.modalities) - {question.retrieve, *question.given}
-    scores = scores_of(model, objective)
+    split = replace(split, reps={name: objective.term(rep_ND) for name, rep_ND in split.reps.items()})
+    scores = scores_of(model, objective, terms=True)
     if not needed:
         fewer = any(len(question.given) < len(model.modalities) - 1 for question in questions)
         return split, {}, objective.alone if fewer else "", scores
     names = [name for name in model.modalities if name in needed]
-    fill = stand_ins(model, sources["train"], run.config, data, names, MEAN_OF, on_bad_sample=on_bad_sample)
+    fill = stand_ins(model, objective, sources["train"], run.config, data, names, MEAN_OF, on_bad_sample=on_bad_sample)
     how = set(origins(names, run.config, objective).values())
     return split, fill, " or ".join(sorted(how, key=lambda one: one != LEARNED)), scores
 

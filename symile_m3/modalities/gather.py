@@ -37,7 +37,9 @@ def make_portable(
     model = new_model(config, objective)
     load_best(model, directory / BEST)
     names = config.modality_names
-    found = stand_ins(model.to(device()), sources["train"], config, data, names, MEAN_OF, on_bad_sample=on_bad_sample)
+    train = sources["train"]
+    model.to(device())
+    found = stand_ins(model, objective, train, config, data, names, MEAN_OF, on_bad_sample=on_bad_sample)
     write_portable(
         directory,
         Portable(

@@ -121,6 +121,13 @@ class DeclaredModel(Trained):
             found.append(rep_BD)
         return self._joined(found)
 
+    def _terms(self, modality: str, given: Any, rep_QD: Tensor) -> Tensor:
+        term_QD = super()._terms(modality, given, rep_QD)
+        if modality in self.config.learned or not isinstance(given, list | tuple):
+            return term_QD
+        absent_Q = torch.tensor([item is None for item in given])
+        return torch.where(absent_Q[:, None], self._standin(modality), term_QD) if absent_Q.any() else term_QD
+
     @staticmethod
     def _made(prepared: Prepared, item: Any, which: str) -> Any:
         """An item as its tower takes it; None where it is missing."""

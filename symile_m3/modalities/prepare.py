@@ -19,6 +19,7 @@ from symile_m3.shards import Loader, LoaderConfig, Sample, Source, missing_mask
 from symile_m3.towers.audio import SAMPLE_RATE_HZ, frames, log_mel, normalise
 from symile_m3.towers.text import Tokeniser
 from symile_m3.towers.tokens import Tokens
+from symile_m3.wordbags import word_numbers
 
 _WORD = re.compile(r"\w+")
 _IMAGE_SIDE = 224
@@ -34,12 +35,14 @@ class DeclaredBatch:
         given: modality -> the arguments of its tower.
         missing: modality -> (B,) True where the sample lacks it, for those that may be missing.
         labels: of the samples, where there are any.
+        words: (B, W) see `symile_m3.wordbags`: of all texts of a sample that are not hidden. None where not asked for.
     """
 
     keys: tuple[str, ...]
     given: Mapping[str, tuple[Any, ...]]
     missing: Mapping[str, Tensor]
     labels: tuple[str, ...]
+    words: Tensor | None = None
 
 
 class Prepared:
@@ -95,7 +98,7 @@ class Prepared:
         if kind == "text":
             texts = ["" if one is None else one for one in made]
             if self.config.tower in TOWERS:
-                return (self._tokeniser(["_".join(_WORD.findall(text.lower())) for text in texts]),)
+                return (self._tokeniser(["_".join(words_of(text)) for text in texts]),)
             return (_bytes_of(texts),)
         if kind == "audio":
             return self._mels(made)
@@ -158,6 +161,11 @@ def _text(values: list[Any]) -> str:
     return str(values[0])
 
 
+def words_of(text: str) -> list[str]:
+    """The words of a text, in small letters."""
+    return _WORD.findall(text.lower())
+
+
 def _bytes_of(texts: Sequence[str]) -> Tokens:
     """UTF-8 bytes, at most 512 a text; one zero for an empty one."""
     rows = [(text.encode()[:_TEXT_BYTES] or b"\0") for text in texts]
@@ -189,6 +197,7 @@ class Collate:
         given: dict[str, tuple[Any, ...]] = {}
         missing: dict[str, Tensor] = {}
         learned = self._config.learned
+        words: list[list[str]] = [[] for _ in keys]
         for name, prepared in self._prepared.items():
             values = [prepared.find(sample.fields) for sample in samples]
             absent_B = np.array([value is None for value in values])
@@ -202,10 +211,14 @@ class Collate:
                 absent_B = absent_B | missing_mask(keys, name, self._hide[name], self._config.seed)
                 values = [None if absent else value for absent, value in zip(absent_B, values, strict=True)]
             given[name] = prepared(keys, values)
+            if prepared.config.kind == "text":
+                for of_sample, value in zip(words, values, strict=True):
+                    of_sample += [] if value is None else words_of(str(value[0]))
             if name in learned:
                 missing[name] = torch.from_numpy(absent_B)
         labels = tuple(self._label(sample) for sample in samples) if self._data.label else ()
-        return DeclaredBatch(keys=keys, given=given, missing=missing, labels=labels)
+        numbers = word_numbers(words) if self._config.soft_targets == "texts" else None
+        return DeclaredBatch(keys=keys, given=given, missing=missing, labels=labels, words=numbers)
 
     def _label(self, sample: Sample) -> str:
         label, field = self._data.label, self._data.label_field

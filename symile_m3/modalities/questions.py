@@ -125,11 +125,14 @@ ScoresOf = Callable[[str, Sequence[str]], Scores]
 """The scores for one modality retrieved from others."""
 
 
-def scores_of(model: Model, objective: Objective) -> ScoresOf:
-    """The objective's scores under what the model has learned: computed on its device, of and as tensors on the CPU."""
+def scores_of(model: Model, objective: Objective, *, terms: bool = False) -> ScoresOf:
+    """The objective's scores under what the model has learned: computed on its device, of and as tensors on the CPU.
+
+    With `terms` they are of queries as `Objective.term` makes them, or of means of such.
+    """
 
     def scores(retrieve: str, given: Sequence[str]) -> Scores:
-        there, device = model.scores(objective, retrieve, given), model.device
+        there, device = model.scores(objective, retrieve, given, terms=terms), model.device
 
         def here(query_reps_QD: Sequence[Tensor], candidates_ND: Tensor) -> Tensor:
             return there([rep_QD.to(device) for rep_QD in query_reps_QD], candidates_ND.to(device)).detach().cpu()

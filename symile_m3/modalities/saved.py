@@ -8,6 +8,7 @@ from pathlib import Path
 
 from symile_m3.errors import TrainingError, UsageError
 from symile_m3.modalities.declaration import DataConfig, DeclaredConfig, ModalityConfig, filled
+from symile_m3.recipe import ADDED
 
 DATA = "data.json"
 """In the directory of a run: where its samples were, which is no part of its recipe."""
@@ -30,12 +31,11 @@ def read_declared(directory: Path) -> tuple[DeclaredConfig, str]:
     """
     path = directory / CONFIG
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = {**ADDED, "log_scale_offset": 0.0, **json.loads(path.read_text(encoding="utf-8"))}
         fingerprint = str(record.pop("fingerprint"))
         modalities = tuple(filled(ModalityConfig, one, str(path)) for one in record.pop("modalities"))
-        known = {item.name for item in fields(DeclaredConfig)} - {"modalities", "log_scale_offset"}
+        known = {item.name for item in fields(DeclaredConfig)} - {"modalities"}
         table = {name: record[name] for name in known}
-        table["log_scale_offset"] = record.get("log_scale_offset", 0.0)
         config = filled(DeclaredConfig, {**table, "modalities": modalities}, str(path))
     except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
         raise TrainingError(f"{path}: unreadable ({error}); train again with --overwrite") from error

@@ -61,6 +61,11 @@ class DeclaredTask:
         numbers_B = torch.tensor([philox_key("label", name) % 2**63 for name in named], dtype=torch.int64)
         return [numbers_B] * len(self._config.modalities)
 
+    def words(self, batch: DeclaredBatch) -> Tensor:
+        """(B, W) the words of each sample's texts, of all modalities that are texts."""
+        assert batch.words is not None
+        return batch.words
+
     def groups(self, model: Model) -> list[dict[str, Any]]:
         """All that is trained at one rate; the scale without weight decay."""
         config = self._config

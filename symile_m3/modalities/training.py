@@ -22,7 +22,7 @@ from symile_m3.run import Run
 from symile_m3.rundir import RunSummary
 from symile_m3.runlog import check_logs
 from symile_m3.shards import write_text
-from symile_m3.train import carry_out, choose_objectives
+from symile_m3.train import carry_out, check_soft_targets, choose_objectives
 
 
 def train_declared(
@@ -49,6 +49,7 @@ def train_declared(
     options = options or RunOptions()
     config = declaration.config
     chosen = choose_objectives(objectives, config)
+    check_soft_targets(config, chosen)
     check_logs(options.logs)
     place = open_place(config.precision)
     if not place.first:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
@@ -21,7 +22,7 @@ from symile_m3.objectives.gated import gated_loss, gated_scores, new_gates
 from symile_m3.objectives.gram import gram_loss, gram_scores
 from symile_m3.objectives.heads import HeadValues
 from symile_m3.objectives.negatives import Negatives
-from symile_m3.objectives.scores import Scores, clip_scores, symile_scores
+from symile_m3.objectives.scores import Scores, clip_scores, symile_scores, unit_scores
 from symile_m3.objectives.sigmoid import check_sigmoid_negatives, new_bias, sigmoid_loss
 from symile_m3.objectives.soft import soft_loss
 from symile_m3.objectives.symile import symile_loss
@@ -36,13 +37,15 @@ _VOLUME = "nothing; its score is the volume of the pair"
 _PRODUCT: dict[str, Any] = {"products": True, "init_log_scale": -4.0, "max_log_scale": math.log(1.0)}
 # As in CLIP, and so is the clamp.
 _COSINES: dict[str, Any] = {"init_log_scale": math.log(1 / 0.07), "max_log_scale": math.log(100.0)}
+_SUMMED: dict[str, Any] = {"scores": clip_scores, "unit_scores": unit_scores, "alone": _COSINE, **_COSINES}
 
 
 class Loss(Protocol):
     """A loss in nats of one (B, D) representation a modality and the factor of its logits.
 
     Each takes these options and leaves aside what it has no use for: `head`, what the objective learns, where it has
-    an `Objective.head`; `labels`, one (B,) a modality, where `Objective.wants_labels`.
+    an `Objective.head`; `labels`, one (B,) a modality, or `similarity`, one (B, N) a modality, where
+    `Objective.wants_labels`.
     """
 
     def __call__(
@@ -55,6 +58,7 @@ class Loss(Protocol):
         group: ProcessGroup | None = None,
         head: HeadValues | None = None,
         labels: Sequence[Tensor] | None = None,
+        similarity: Sequence[Tensor] | None = None,
     ) -> Tensor: ...
 
 
@@ -87,11 +91,13 @@ class Objective:
         role_scores: the scores, where they depend on it and on the modalities' parts.
         multilinear: whether the score is the MIP: a mean representation then gives the expected score, and the
             score is a critic of all modalities at once.
+        unit_scores: where the score is a sum of cosines, the same of queries that are normalised already: a mean of
+            normalised representations then gives the expected score. None where it is not.
         alone: what stands for the missing part of a query of fewer modalities, where the score does without; empty
             where it does not.
         modalities: how many it is for; None for any number.
         takes_negatives: whether the recipe's negatives are for it.
-        wants_labels: whether its loss takes labels of each modality.
+        wants_labels: whether its loss takes labels of each modality, or how alike the samples are.
     """
 
     name: str
@@ -104,6 +110,7 @@ class Objective:
     head: Callable[[int, int], nn.ParameterDict] | None = None
     role_scores: RoleScores | None = None
     multilinear: bool = False
+    unit_scores: Scores | None = None
     alone: str = ""
     modalities: int | None = None
     takes_negatives: bool = False
@@ -121,17 +128,29 @@ class Objective:
                 "symile, clip and gram take any number"
             )
 
-    def scores_with(self, head: HeadValues | None, *, retrieved: int, given: Sequence[int]) -> Scores:
+    def term(self, rep: Tensor) -> Tensor:
+        """What of a representation (..., D) is averaged over media, and enters `scores_with(..., terms=True)`.
+
+        It is normalised where the score is a sum of cosines, and so linear in what this gives.
+        """
+        return rep if self.unit_scores is None else F.normalize(rep, dim=-1)
+
+    def scores_with(
+        self, head: HeadValues | None, *, retrieved: int, given: Sequence[int], terms: bool = False
+    ) -> Scores:
         """The scores under what was learned, for a modality retrieved from others.
 
         Args:
             head: of the model, for objectives that have one.
             retrieved, given: numbers of the modalities, in the order that the loss takes them; `given` in the order
                 of the query's representations.
+            terms: whether queries are given as `term` makes them, or as means of such.
 
         Raises:
             ValueError: the objective has learned something, and it is not given.
         """
+        if terms and self.unit_scores is not None:
+            return self.unit_scores
         if self.role_scores is None:
             return self.scores
         if head is None:
@@ -192,7 +211,7 @@ def _without_head(query_reps_QD: Sequence[Tensor], candidates_ND: Tensor) -> Ten
 _WITHOUT_NEGATIVES = {
     objective.name: objective
     for objective in (
-        Objective(name="clip", loss=_taking(clip_loss), scores=clip_scores, alone=_COSINE, **_COSINES),
+        Objective(name="clip", loss=_taking(clip_loss), **_SUMMED),
         Objective(name="gram", loss=_taking(gram_loss), scores=gram_scores, alone=_VOLUME, **_COSINES),
         Objective(name="triangle", loss=_taking(triangle_loss), scores=triangle_scores, modalities=3, **_COSINES),
         Objective(
@@ -214,14 +233,12 @@ _WITHOUT_NEGATIVES = {
         ),
         Objective(
             name="soft",
-            loss=_taking(soft_loss, "labels"),
+            loss=_taking(soft_loss, "labels", "similarity"),
             scores=symile_scores,
             multilinear=True,
             wants_labels=True,
             **_PRODUCT,
         ),
-        Objective(
-            name="cliplite", loss=_taking(cliplite_loss, "generator"), scores=clip_scores, alone=_COSINE, **_COSINES
-        ),
+        Objective(name="cliplite", loss=_taking(cliplite_loss, "generator"), **_SUMMED),
     )
 }

@@ -50,6 +50,24 @@ def clip_scores(
     return tiled(_cosines, query_reps_QD, candidates_ND, memory_budget)
 
 
+def unit_scores(
+    query_reps_QD: Sequence[Tensor], candidates_ND: Tensor, *, memory_budget: int = MEMORY_BUDGET
+) -> Tensor:
+    """Sum over the query's modalities of the inner product with each candidate, normalised, (Q, N).
+
+    Of normalised queries that is `clip_scores`; of means of normalised ones, the mean of the cosines.
+
+    Args:
+        query_reps_QD: one (Q, D) for each modality of the query, taken as they are.
+        candidates_ND: representations of the retrieved modality.
+        memory_budget: bytes beside arguments and result.
+
+    Raises:
+        ValueError: no modality, or shapes that do not fit each other.
+    """
+    return tiled(_inner_products, query_reps_QD, candidates_ND, memory_budget)
+
+
 def best_candidates(
     scores: Scores,
     query_reps_QD: Sequence[Tensor],
@@ -116,7 +134,11 @@ def _mips(query_reps_QD: Sequence[Tensor], candidates_ND: Tensor) -> Tensor:
 
 
 def _cosines(query_reps_QD: Sequence[Tensor], candidates_ND: Tensor) -> Tensor:
-    query_QD = torch.stack([torch.nn.functional.normalize(rep, dim=-1) for rep in query_reps_QD]).sum(dim=0)
+    return _inner_products([torch.nn.functional.normalize(rep, dim=-1) for rep in query_reps_QD], candidates_ND)
+
+
+def _inner_products(query_reps_QD: Sequence[Tensor], candidates_ND: Tensor) -> Tensor:
+    query_QD = torch.stack(list(query_reps_QD)).sum(dim=0)
     return query_QD @ torch.nn.functional.normalize(candidates_ND, dim=-1).T
 
 

@@ -8,9 +8,9 @@ a softmax of given similarities in place of one right answer,
 with s_i the softmax of similarity_ij / 0.1 and q_i that of the logits. The paper contrasts images, and images with
 texts. Here the logits are multilinear inner products: each modality is retrieved from all others of its sample, among
 the rows of the batch, and similarity_ij says how well row j of that modality would do for sample i. It comes from
-labels of each modality (1 where they are equal, else 0; the class of an image, the language of a clip) or is given,
-from texts that overlap, say. Labels are more than the other objectives are told: compare with that in mind. With
-neither, only the own row is right.
+labels of each modality (1 where they are equal, else 0; the class of an image, the language of a clip) or is given, as
+that of texts that share words (`symile_m3.wordbags`; the recipe's `soft_targets`). Labels are more than the other
+objectives are told: compare with that in mind. With neither, only the own row is right.
 
 Suffixes: B rows of this rank, N rows of all ranks, D dimensions, M modalities.
 """
