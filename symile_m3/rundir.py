@@ -93,7 +93,10 @@ def read_config(directory: Path) -> tuple[TrainConfig, str, dict[str, str]]:
     """
     path = directory / "config.json"
     try:
-        record = {**ADDED, **json.loads(path.read_text(encoding="utf-8"))}
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError("no table of settings")
+        record = {**ADDED, **record}
         fingerprint = str(record.pop("fingerprint"))
         weights = dict(record.pop("weights", {}))
         record["features"] = FeatureConfig(**record["features"])
@@ -132,8 +135,11 @@ def check_run(
         return False
     saved = any((directory / name).exists() for name in (*FILES, "summary.json"))
     try:
-        found = {**ADDED, **json.loads(path.read_text(encoding="utf-8"))}
-    except (ValueError, TypeError) as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("no table of settings")
+        found = {**ADDED, **found}
+    except ValueError as error:
         if saved:
             raise TrainingError(f"{path}: unreadable ({error}); train again with --overwrite") from error
         found = {}

@@ -65,7 +65,7 @@ def train(
     if config.epochs:
         config = config.in_steps(samples)
     if config.batch_size > samples:
-        raise UsageError(f"--batch-size {config.batch_size}: the dataset has {samples} training samples")
+        raise UsageError(f"--batch-size {config.batch_size}: the dataset has {samples} training samples; lower it")
     check_shares(config, options, place)
 
     features: Features | None = None

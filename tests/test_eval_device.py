@@ -50,7 +50,7 @@ def tensors(measures: Measures) -> dict[str, torch.Tensor]:
     found |= {f"missing {p}": ranks for p, ranks in measures.missing.items()}
     found |= {str(key): ranks for key, ranks in measures.directions.items()}
     assert measures.gap is not None
-    found["gap"] = measures.gap.ranks_Q
+    found |= {name: value for name, value in vars(measures.gap).items() if isinstance(value, torch.Tensor)}
     return {name: value for name, value in found.items() if value is not None}
 
 

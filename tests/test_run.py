@@ -153,6 +153,11 @@ def test_a_run_that_saved_nothing_makes_room_for_another_recipe(data: Path, tmp_
     assert said == [f"{run} held a run of another recipe that had saved nothing yet; begun anew"]
     assert json.loads((run / "config.json").read_text())["steps"] == 12
     assert not (run / "steps.csv").exists()
+    config = (run / "config.json").read_text()
+    (run / "config.json").write_text("[]")
+    with pytest.raises(TrainingError, match=r"config\.json: unreadable \(no table of settings\)"):
+        train(data, tmp_path, objectives=["symile"], config=SMALL)
+    (run / "config.json").write_text(config)
     for name in ("best.safetensors", "last.safetensors", "last.state"):  # with a summary or weights it stays
         (run / name).unlink()
     with pytest.raises(TrainingError, match=r"another recipe: lr 0\.03 \(asked: 0\.01\)"):
