@@ -16,6 +16,10 @@ from making_once import MadeOnce, make_once
 if TYPE_CHECKING:
     from symile_m3.recipe import TrainConfig
 
+# Tests compute little, several at a time: more threads of torch than CPUs would wait for each other, and busily. Read
+# when torch is imported, here and in the commands that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let the commands of tests be interrupted, also where whatever began the tests has Ctrl-C ignored."""
