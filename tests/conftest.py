@@ -58,6 +58,27 @@ def build_tiny(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
+def featured_dataset(tiny_dataset: Path, made_once: MadeOnce) -> Path:
+    """A copy of it with features of two views and four steps of the audio net, and what can be read from them.
+
+    Tests of what comes after the features take a copy of this, as making them takes longer than most of these tests.
+    """
+    return made_once("featured", partial(build_featured, tiny_dataset)) / "data"
+
+
+def build_featured(source: Path, folder: Path) -> None:
+    from symile_m3.ceilings import measure_ceilings
+    from symile_m3.features import FeatureConfig, feature_key, load_features, open_dataset
+    from symile_m3.progress import NoProgress
+
+    config = FeatureConfig(image_views=2, audio_steps=4)
+    data = shutil.copytree(source, folder / "data", ignore=shutil.ignore_patterns("features"))
+    dataset = open_dataset(data)
+    features = load_features(dataset, config, NoProgress())
+    measure_ceilings(dataset, features, feature_key(dataset, config))
+
+
+@pytest.fixture(scope="session")
 def hostile_runs(tiny_dataset: Path, made_once: MadeOnce) -> tuple[Path, list[Path]]:
     """A dataset with words from right to left and names that are HTML, and directories of runs on it.
 

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,11 +51,9 @@ QUIET = ["--set", "image_noise=0", "--set", "image_dropout=0", "--set", "audio_n
 
 
 @pytest.fixture(scope="module")
-def data(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(featured_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the dataset, with its features."""
-    root = shutil.copytree(tiny_dataset, tmp_path_factory.mktemp("run") / "data")
-    load_features(open_dataset(root), SMALL.features, NoProgress())
-    return root
+    return shutil.copytree(featured_dataset, tmp_path_factory.mktemp("run") / "data")
 
 
 @pytest.fixture(scope="module")
@@ -185,18 +182,17 @@ SHARED = {
 
 @pytest.fixture(scope="module")
 def shared(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of two processes, both objectives at once."""
+    """Runs of two processes."""
     runs = tmp_path_factory.mktemp("shared")
 
-    def run(name: str) -> subprocess.CompletedProcess[str]:
+    def words_for(name: str) -> list[str | Path]:
         options, missing_p = SHARED[name]
         parts = ["--micro-batch", str(options.micro_batch)] if options.micro_batch else []
         words = ["--data", data, "--runs", runs, "--objective", name, "--steps", "20", "--set", "evaluations=2"]
-        return torchrun(2, "train", *words, *WORDS, *QUIET, *parts, "--missing-p", str(missing_p))
+        return ["train", *words, *WORDS, *QUIET, *parts, "--missing-p", str(missing_p)]
 
-    with ThreadPoolExecutor() as pool:
-        for done in pool.map(run, SHARED):
-            assert done.returncode == 0, done.stderr
+    done = torchrun(2, *map(words_for, SHARED))
+    assert done.returncode == 0, done.stderr
     return runs
 
 

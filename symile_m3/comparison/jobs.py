@@ -20,7 +20,10 @@ from symile_m3.progress import Progress, Task
 from symile_m3.rundir import RunSummary, read_summary
 
 _PATIENCE_S = 30.0  # for a worker to save what it is at
-_IMPORTED = ("symile_m3.comparison.worker", "lightning_fabric", "torch._dynamo", "symile_m3.curves", "matplotlib.figure")
+_IMPORTED = (
+    *("symile_m3.comparison.worker", "symile_m3.curves"),
+    *("lightning_fabric", "matplotlib.figure", "torch._dynamo"),
+)
 """What every worker needs, some of it only once it trains: imported by the server, so that no worker has to."""
 
 
