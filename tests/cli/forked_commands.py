@@ -37,7 +37,8 @@ USED = {  # what a command imports once it knows what to do; `--help` must not, 
     "lexicon": ("images", "lexicon.translate"),
 }
 DRAWING = {"quickstart", "train", "eval", "report", "compare", "xor"}  # for which Matplotlib is imported
-OPTIMISING = {*DRAWING, "encode"}  # for which torch imports its compiler
+OPTIMISING = {*DRAWING, "encode", "export"}  # for which torch is imported, mostly with its compiler
+PRETRAINED = ("open_clip", "transformers")  # what towers are made with that `encode` is asked for
 LISTING_EMOJI = ("build", "lexicon", "quickstart")  # for which 24,000 files are read
 REQUEST_BYTES = 2**20
 
@@ -88,6 +89,9 @@ def prepare(command: str) -> None:
     if command in OPTIMISING:
         importlib.import_module("torch._dynamo")
         importlib.import_module("lightning_fabric")
+    if command == "encode":
+        for module in PRETRAINED:
+            importlib.import_module(module)
     if command in DRAWING:
         importlib.import_module("matplotlib.figure")
     if command in LISTING_EMOJI:
