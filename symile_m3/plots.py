@@ -118,12 +118,16 @@ def legend_columns(names: Sequence[str]) -> int:
     return 1 if max(map(len, names)) > _BESIDE else 2
 
 
-def new_figure(width_in: float, height_in: float) -> Figure:
-    """A figure without a screen."""
+def new_figure(width_in: float, height_in: float, *, fitted: bool = True) -> Figure:
+    """A figure without a screen.
+
+    Args:
+        fitted: its parts are given the room that they need, for which all is drawn twice.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width_in, height_in), layout="constrained")
+    figure = Figure(figsize=(width_in, height_in), layout="constrained" if fitted else None)
     FigureCanvasAgg(figure)
     return figure
 

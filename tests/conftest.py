@@ -16,6 +16,10 @@ from making_once import MadeOnce, make_once
 if TYPE_CHECKING:
     from symile_m3.recipe import TrainConfig
 
+# Tests compute little, several at a time: more threads of torch than CPUs would wait for each other, and busily. Read
+# when torch is imported, here and in the commands that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let the commands of tests be interrupted, also where whatever began the tests has Ctrl-C ignored."""
@@ -51,6 +55,27 @@ def build_tiny(folder: Path) -> None:
         shard_samples=32,
     )
     build(folder / "data", config, workers=2)
+
+
+@pytest.fixture(scope="session")
+def featured_dataset(tiny_dataset: Path, made_once: MadeOnce) -> Path:
+    """A copy of it with features of two views and four steps of the audio net, and what can be read from them.
+
+    Tests of what comes after the features take a copy of this, as making them takes longer than most of these tests.
+    """
+    return made_once("featured", partial(build_featured, tiny_dataset)) / "data"
+
+
+def build_featured(source: Path, folder: Path) -> None:
+    from symile_m3.ceilings import measure_ceilings
+    from symile_m3.features import FeatureConfig, feature_key, load_features, open_dataset
+    from symile_m3.progress import NoProgress
+
+    config = FeatureConfig(image_views=2, audio_steps=4)
+    data = shutil.copytree(source, folder / "data", ignore=shutil.ignore_patterns("features"))
+    dataset = open_dataset(data)
+    features = load_features(dataset, config, NoProgress())
+    measure_ceilings(dataset, features, feature_key(dataset, config))
 
 
 @pytest.fixture(scope="session")

@@ -36,8 +36,8 @@ def place() -> Place:
 
 
 @pytest.fixture(scope="module")
-def dataset(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return open_dataset(shutil.copytree(tiny_dataset, tmp_path_factory.mktemp("accumulation") / "data"))
+def dataset(featured_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return open_dataset(shutil.copytree(featured_dataset, tmp_path_factory.mktemp("accumulation") / "data"))
 
 
 @pytest.fixture(scope="module")

@@ -87,10 +87,17 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> tuple[Path, BuildResult]:
-    root = tmp_path / "small"
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BuildResult]:
+    root = tmp_path_factory.mktemp("built") / "small"
     return root, build(root, SMALL, workers=1)
+
+
+@pytest.fixture
+def small(built: tuple[Path, BuildResult], tmp_path: Path) -> tuple[Path, BuildResult]:
+    """A copy of a small dataset, and what its build said."""
+    root, result = built
+    return shutil.copytree(root, tmp_path / "small"), result
 
 
 def test_what_is_left(whole: Path) -> None:

@@ -33,7 +33,7 @@ from symile_m3.comparison.tables import markdown, tables
 from symile_m3.comparison.tuning import RATE_FACTORS, SCALE_OFFSETS, TrialPoint, trial_points
 from symile_m3.comparison.worker import Job, _wanting
 from symile_m3.errors import SymileM3Error, TrainingError, UsageError
-from symile_m3.features import FeatureConfig, load_features, open_dataset
+from symile_m3.features import FeatureConfig
 from symile_m3.model import ModelConfig
 from symile_m3.portable import BESIDE, MODEL, is_portable
 from symile_m3.progress import NoProgress
@@ -50,11 +50,9 @@ BOTH = ("symile", "clip")
 
 
 @pytest.fixture(scope="module")
-def data(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(featured_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the dataset, with its features."""
-    root = shutil.copytree(tiny_dataset, tmp_path_factory.mktemp("compared") / "tiny")
-    load_features(open_dataset(root), SMALL.features, NoProgress())
-    return root
+    return shutil.copytree(featured_dataset, tmp_path_factory.mktemp("compared") / "tiny")
 
 
 def question(data: Path, /, **changes: Any) -> Question:

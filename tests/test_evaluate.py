@@ -35,7 +35,7 @@ from symile_m3.shards import DatasetLayout, DatasetReader, decode_json, missing_
 from symile_m3.train import train
 
 SMALL = TrainConfig(
-    features=FeatureConfig(image_views=1, audio_steps=2),
+    features=FeatureConfig(image_views=2, audio_steps=4),
     model=ModelConfig(dim=16, image_hidden=16, text_buckets=16),
     steps=8,
     batch_size=16,
@@ -44,8 +44,8 @@ SMALL = TrainConfig(
 
 
 @pytest.fixture(scope="module")
-def data(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shutil.copytree(tiny_dataset, tmp_path_factory.mktemp("evaluate") / "data")
+def data(featured_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shutil.copytree(featured_dataset, tmp_path_factory.mktemp("evaluate") / "data")
 
 
 @pytest.fixture(scope="module")

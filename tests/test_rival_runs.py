@@ -28,9 +28,9 @@ SMALL = TrainConfig(
 )
 
 
-def test_every_objective_trains_and_is_evaluated(tiny_dataset: Path, tmp_path: Path) -> None:
+def test_every_objective_trains_and_is_evaluated(featured_dataset: Path, tmp_path: Path) -> None:
     data, runs = tmp_path / "data", tmp_path / "runs"
-    shutil.copytree(tiny_dataset, data)
+    shutil.copytree(featured_dataset, data)
     summaries = train(data, runs, objectives=OBJECTIVES, config=SMALL)
     assert [summary.objective for summary in summaries] == list(OBJECTIVES)
     for name in OBJECTIVES:
@@ -50,9 +50,9 @@ def test_every_objective_trains_and_is_evaluated(tiny_dataset: Path, tmp_path: P
     assert [name for name in OBJECTIVES if name in report["total_correlation"]] == products
 
 
-def test_missing_modalities_are_learned_by_every_objective(tiny_dataset: Path, tmp_path: Path) -> None:
+def test_missing_modalities_are_learned_by_every_objective(featured_dataset: Path, tmp_path: Path) -> None:
     data, runs = tmp_path / "data", tmp_path / "runs"
-    shutil.copytree(tiny_dataset, data)
+    shutil.copytree(featured_dataset, data)
     config = replace(SMALL, missing_p=0.4, steps=3, evaluations=1)
     train(data, runs, objectives=OBJECTIVES[2:], config=config)
     with_none = {name: load_weights(runs / name / BEST) for name in OBJECTIVES[2:]}

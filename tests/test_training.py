@@ -47,11 +47,9 @@ TIMINGS = ("samples_per_s", "seconds")
 
 
 @pytest.fixture(scope="module")
-def data(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(featured_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the dataset, with its features."""
-    root = shutil.copytree(tiny_dataset, tmp_path_factory.mktemp("training") / "data")
-    load_features(open_dataset(root), SMALL.features, NoProgress())
-    return root
+    return shutil.copytree(featured_dataset, tmp_path_factory.mktemp("training") / "data")
 
 
 @pytest.fixture(scope="module")

@@ -6,16 +6,20 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+COMMANDS_IN_TURN = Path(__file__).with_name("commands_in_turn.py")
 
-def torchrun(processes: int, *words: str | Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    """Run `symile-m3` in so many processes of this machine, and wait for them."""
+
+def torchrun(processes: int, *commands: Sequence[str | Path], timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run commands of `symile-m3`, one after the other, in so many processes of this machine, and wait for them."""
     loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
     rendezvous = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
+    words = [word for command in commands for word in ("+", *map(str, command))]
     return subprocess.run(
-        [*launcher, *rendezvous, "-m", "symile_m3.cli", *map(str, words)],
+        [*launcher, *rendezvous, COMMANDS_IN_TURN, *words],
         capture_output=True,
         text=True,
         timeout=timeout,

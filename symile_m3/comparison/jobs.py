@@ -20,7 +20,11 @@ from symile_m3.progress import Progress, Task
 from symile_m3.rundir import RunSummary, read_summary
 
 _PATIENCE_S = 30.0  # for a worker to save what it is at
-_MODULE = "symile_m3.comparison.worker"
+_IMPORTED = (
+    *("symile_m3.comparison.worker", "symile_m3.curves"),
+    *("lightning_fabric", "matplotlib.figure", "torch._dynamo"),
+)
+"""What every worker needs, some of it only once it trains: imported by the server, so that no worker has to."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,7 +123,7 @@ def _start(job: Job, threads: int) -> tuple[Connection, _Worker]:
     mask: Ctrl-C cannot reach them before they have learnt to ignore it.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([_MODULE])
+    context.set_forkserver_preload([*_IMPORTED])
     resource_tracker.ensure_running()  # starting it would unblock the signals
     reader, writer = context.Pipe(duplex=False)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})

@@ -24,15 +24,21 @@ from typing import NoReturn
 USED = {  # what a command imports once it knows what to do; `--help` must not, so none of it is imported with the app
     "quickstart": ("build", "train", "evaluate"),
     "build": ("build", "images", "speech"),
-    "train": ("train",),
+    "train": ("train", "modalities.training"),
     "encode": ("features",),
-    "eval": ("evaluate", "missing_plot"),
+    "eval": ("evaluate", "missing_plot", "modalities.evaluation"),
+    "report": ("report",),
+    "export": ("export",),
+    "compare": ("comparison",),
+    "xor": ("synthetic.sweep",),
     "verify": ("audit",),
     "info": ("info",),
     "preview": ("preview",),
     "lexicon": ("images", "lexicon.translate"),
 }
-OPTIMISING = {"quickstart", "train", "encode", "eval"}  # for which torch imports its compiler
+DRAWING = {"quickstart", "train", "eval", "report", "compare", "xor"}  # for which Matplotlib is imported
+OPTIMISING = {*DRAWING, "encode", "export"}  # for which torch is imported, mostly with its compiler
+PRETRAINED = ("open_clip", "transformers")  # what towers are made with that `encode` is asked for
 LISTING_EMOJI = ("build", "lexicon", "quickstart")  # for which 24,000 files are read
 REQUEST_BYTES = 2**20
 
@@ -82,6 +88,12 @@ def prepare(command: str) -> None:
         importlib.import_module(f"symile_m3.{module}")
     if command in OPTIMISING:
         importlib.import_module("torch._dynamo")
+        importlib.import_module("lightning_fabric")
+    if command == "encode":
+        for module in PRETRAINED:
+            importlib.import_module(module)
+    if command in DRAWING:
+        importlib.import_module("matplotlib.figure")
     if command in LISTING_EMOJI:
         from symile_m3.images import open_image_pool
 

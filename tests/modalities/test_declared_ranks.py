@@ -28,7 +28,7 @@ def losses(run: Path) -> list[float]:
 def test_two_processes_give_the_losses_and_weights_of_one(tmp_path: Path) -> None:
     root = write_user_shards(tmp_path / "data")
     words = ("--objective", "symile", "--steps", STEPS, "--set", "dim=16", "--log-to", "csv")
-    done = torchrun(2, "train", "--modalities", root / "my.toml", "--runs", root / "shared", *map(str, words))
+    done = torchrun(2, ["train", "--modalities", root / "my.toml", "--runs", root / "shared", *map(str, words)])
     assert done.returncode == 0, done.stderr
     declaration = read_declaration(root / "my.toml")
     config = replace(declaration.config, steps=STEPS, dim=16)
