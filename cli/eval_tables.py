@@ -70,7 +70,7 @@ def trained_table(report: Mapping[str, Any]) -> Table:
     table = plain_table("Top-1 on complete queries, by the p of what was missing in training")
     table.add_column("p", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    for name in ("top-1", "95% interval", "of the first", "runs"):
+    for name in ("top-1", "95% interval", "of the first", "95% interval", "runs"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, records in report["trained_missing_curve"].items():
         for record in records:
@@ -80,6 +80,7 @@ def trained_table(report: Mapping[str, Any]) -> Table:
                 share(record["top1"]),
                 span(record["ci95"]),
                 share(record["of_first"]),
+                "" if record["of_first_ci95"] is None else span(record["of_first_ci95"]),
                 str(record["runs"]),
             )
     return table

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from symile_m3.accuracies import accuracy, by_group, by_pattern, difference, hits, stacked
 from symile_m3.ceilings import measure_readings
 from symile_m3.exact import RETRIEVED, RIGHT, ExactRetrieval, ExactValues
 from symile_m3.features import Dataset
-from symile_m3.intervals import Resampling, runs_interval
+from symile_m3.intervals import Resampling, ratio_interval, runs_interval
 from symile_m3.measures import Measures, hidden
 from symile_m3.questions import Questions
 from symile_m3.reader import read_ranks
@@ -101,20 +102,26 @@ def differences(main: dict[str, list[Measured]], how: Resampling) -> dict[str, d
 
 
 def trained_curve(measured: Sequence[Measured], how: Resampling) -> dict[str, list[dict[str, Any]]]:
-    """Accuracy on complete queries over the mean `missing_p` of the training, row by row."""
+    """Accuracy on complete queries over the mean `missing_p` of the training, row by row.
+
+    Beside each is its share of the first, where least was missing, with the interval of that ratio on the same queries.
+    """
     report: dict[str, list[dict[str, Any]]] = {}
     for name in dict.fromkeys(run.row for run in measured):
         records: list[dict[str, Any]] = []
-        first = 0.0
+        first_SQ: NDArray[np.bool_] | None = None
         for p in sorted({run.config.mean_missing_p for run in measured if run.row == name}):
             ranks_SQ = stacked(
                 [run.measures.ranks_Q for run in measured if run.row == name and run.config.mean_missing_p == p]
             )
             top1 = hits(ranks_SQ, 1)
             share = float(top1.mean())
-            records.append({"p": p, "top1": share, "ci95": runs_interval(top1, how), "runs": len(ranks_SQ)})
-            first = first or share
-            records[-1]["of_first"] = share / first if first else None
+            record = {"p": p, "top1": share, "ci95": runs_interval(top1, how), "runs": len(ranks_SQ)}
+            first_SQ = top1 if first_SQ is None or not first_SQ.any() else first_SQ
+            found = first_SQ.any()
+            record["of_first"] = share / float(first_SQ.mean()) if found else None
+            record["of_first_ci95"] = ratio_interval(top1, first_SQ, how) if found else None
+            records.append(record)
         report[name] = records
     return report
 

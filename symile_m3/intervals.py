@@ -77,6 +77,26 @@ def paired_difference(first_SQ: ArrayLike, second_SQ: ArrayLike, how: Resampling
     return runs_interval(first - second, how)
 
 
+def ratio_interval(above_SQ: ArrayLike, below_SQ: ArrayLike, how: Resampling) -> list[float]:
+    """95% percentile interval of the ratio of two means over the same queries, which are resampled together.
+
+    Draws in which the mean below is nothing have no ratio, and do not count.
+
+    Args:
+        above_SQ, below_SQ: (S, Q) figures; the numbers of runs may differ.
+
+    Raises:
+        ValueError: they are not of the same queries.
+    """
+    above, below = np.asarray(above_SQ, np.float64), np.asarray(below_SQ, np.float64)
+    if above.ndim != 2 or below.ndim != 2 or above.shape[1] != below.shape[1]:
+        raise ValueError(f"a ratio needs tables (S, Q) of the same queries, not {above.shape} and {below.shape}")
+    means_RC = resampled_means(np.concatenate([above, below]).T, how)
+    above_R, below_R = (_of_drawn_runs(part, how.seed) for part in np.split(means_RC, [len(above)], axis=1))
+    some_R = below_R > 0
+    return _interval(above_R[some_R] / below_R[some_R]) if some_R.any() else [0.0, 0.0]
+
+
 def resampled_means(values_QC: NDArray[np.float64], how: Resampling) -> NDArray[np.float64]:
     """(R, C) means of each column over the queries of groups drawn with replacement, the same for all columns.
 

@@ -336,7 +336,10 @@ def test_runs_trained_with_missing_modalities_give_a_curve(
         assert records[1]["top1"] == pytest.approx(alone[name]["top1"])
         assert records[1]["ci95"] == pytest.approx(alone[name]["ci95"])
         assert records[0]["of_first"] == 1
+        assert records[0]["of_first_ci95"] == [1, 1]
         assert records[1]["of_first"] == pytest.approx(records[1]["top1"] / records[0]["top1"])
+        low, high = records[1]["of_first_ci95"]
+        assert low <= records[1]["of_first"] <= high
 
 
 def test_a_curve_over_p_is_its_single_points(

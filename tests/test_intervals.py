@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from symile_m3.intervals import Resampling, mean_interval, paired_difference, resampled_means, runs_interval
+from symile_m3.intervals import (
+    Resampling,
+    mean_interval,
+    paired_difference,
+    ratio_interval,
+    resampled_means,
+    runs_interval,
+)
 
 QUERIES = 300
 MANY = Resampling(resamples=20_000)
@@ -153,3 +160,20 @@ def test_groups_of_one_are_as_no_groups_and_some_queries_keep_theirs() -> None:
     )
     with pytest.raises(ValueError, match="groups for"):
         mean_interval(hits, some)
+
+
+def test_a_ratio_is_of_the_same_queries() -> None:
+    """Against the plain way: draw groups, put their queries together, divide the means; many times."""
+    hits, groups = grouped()
+    fewer = np.where(np.random.default_rng(7).random(len(hits)) < 0.1, 0, hits)
+    random, ratios = np.random.default_rng(8), []
+    for _ in range(10_000):
+        rows = np.concatenate([np.flatnonzero(groups == group) for group in random.integers(0, 60, 60)])
+        ratios.append(fewer[rows].mean() / hits[rows].mean())
+    expected = np.quantile(ratios, [0.025, 0.975])
+    found = ratio_interval(fewer[None], hits[None], Resampling(resamples=20_000, groups_Q=groups))
+    assert found == pytest.approx(expected.tolist(), abs=0.04 * (expected[1] - expected[0]))
+    two = np.stack([hits, hits])
+    assert ratio_interval(two, hits[None], Resampling(resamples=100)) == [1, 1]
+    with pytest.raises(ValueError, match="same queries"):
+        ratio_interval(hits[None], hits[None, 1:], Resampling())

@@ -132,8 +132,15 @@ def test_more_tables_are_shown_where_there_are_figures() -> None:
         "missing_curve": [{"p": 0.25, "symile": point, "clip": point, "exact": {"overall": 0.582}}],
         "trained_missing_curve": {
             "symile": [
-                {"p": 0.0, "top1": 0.9, "ci95": [0.88, 0.92], "of_first": 1.0, "runs": 2},
-                {"p": 0.5, "top1": 0.87, "ci95": [0.85, 0.89], "of_first": 0.967, "runs": 1},
+                {"p": 0.0, "top1": 0.9, "ci95": [0.88, 0.92], "of_first": 1.0, "of_first_ci95": [1.0, 1.0], "runs": 2},
+                {
+                    "p": 0.5,
+                    "top1": 0.87,
+                    "ci95": [0.85, 0.89],
+                    "of_first": 0.967,
+                    "of_first_ci95": [0.94, 0.99],
+                    "runs": 1,
+                },
             ]
         },
         "directions": {
@@ -146,7 +153,7 @@ def test_more_tables_are_shown_where_there_are_figures() -> None:
     text = lines(more_tables(report))
     assert "0.25 Symile 0.300 0.280 to 0.320 0.700 0.400 - 0.0040" in text
     assert "0.25 exact 0.582 - - - -" in text
-    assert "0.5 Symile 0.870 0.850 to 0.890 0.967 1" in text
+    assert "0.5 Symile 0.870 0.850 to 0.890 0.967 0.940 to 0.990 1" in text
     assert "Image among 250: right are images of the class; chance 0.0040" in text
     assert "audio and text Symile 0.500 0.400 to 0.600 0.900 0.650 1.000 0.895" in text
     assert "text CLIP 0.500 0.400 to 0.600 0.900 0.650 0.512 -" in text
