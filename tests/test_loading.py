@@ -205,7 +205,7 @@ def test_of_very_many_samples_eval_and_load_take_the_same_and_say_so(
     asked = Asked(missing=(0.5,))
     model = found._model.cpu()
     assert measure(model, found._objective, questions, tokeniser, asked).fill == found.standins["audio"]
-    means = mean_representations(model, questions, tokeniser, ("image", "audio", "text"))
+    means = mean_representations(model, found._objective, questions, tokeniser, ("image", "audio", "text"))
     torch.testing.assert_close(means, dict(found._portable.standins))
     reader = DatasetReader(trained_data, "train")
     texts = [reader.read(i)["txt"].decode() for i in range(len(reader))]

@@ -424,7 +424,7 @@ def test_negatives_are_a_setting(data: Path, tmp_path: Path, negatives: str) -> 
 
 
 def test_more_a_batch_than_there_are_samples(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"^--batch-size 65: the dataset has 64 training samples$"):
+    with pytest.raises(UsageError, match=r"^--batch-size 65: the dataset has 64 training samples; lower it$"):
         train(data, tmp_path, config=replace(SMALL, batch_size=65))
     assert list(tmp_path.iterdir()) == []
 

@@ -100,7 +100,7 @@ def compare_declared(
     sources = open_splits(question.declaration)
     samples = len(sources["train"])
     if config.batch_size > samples:
-        raise UsageError(f"--batch-size {config.batch_size}: there are {samples} training samples")
+        raise UsageError(f"--batch-size {config.batch_size}: there are {samples} training samples; lower it")
     check_factories(config)
     config = config.in_steps(samples)
     fingerprint = fingerprint_of(sources, data)

@@ -57,7 +57,7 @@ def train_declared(
     sources = open_splits(declaration, on_bad_sample)
     samples = len(sources["train"])
     if config.batch_size > samples:
-        raise UsageError(f"--batch-size {config.batch_size}: there are {samples} training samples")
+        raise UsageError(f"--batch-size {config.batch_size}: there are {samples} training samples; lower it")
     if config.batch_size % place.world:
         raise UsageError(f"--batch-size {config.batch_size}: give a multiple of the {place.world} processes")
     config = config.in_steps(samples)
