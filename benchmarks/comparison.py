@@ -27,6 +27,7 @@ from _machine import hardware
 RESULTS = Path(__file__).parent / "results"
 TITLES = {
     "objectives": "Objectives by number of languages",
+    "faces": "Symile with the negatives `faces`, as the objectives above",
     "negatives": "Symile's negatives: time to an accuracy",
     "steps": "Accuracy against steps",
     "batch": "Accuracy against the batch size",
@@ -59,6 +60,7 @@ def commands(words: argparse.Namespace) -> dict[str, list[str]]:
     steps = [max(1, words.steps * part // 8) for part in (1, 2, 4, 8, 16)]
     return {
         "objectives": ["--langs", words.langs, *of(names), *budget, *tune, *work],
+        "faces": ["--langs", words.langs, *of(["symile"]), "--set", "negatives=faces", *budget, *tune, *work],
         "negatives": [
             *("--over", "negatives=n,n:8,faces,n2", *of(["symile"]), *budget, "--set", "evaluations=40"),
             *("--reach", "0.5", "--jobs", "1", "--threads", str(words.threads), "--out", str(words.out)),

@@ -113,7 +113,8 @@ BootstrapOption = Annotated[
         "--bootstrap",
         metavar="N",
         min=1,
-        help="Resamples for the intervals: of the test images, each with its queries, and of the runs.",
+        help="Resamples for the intervals: of the test images, each with its queries (of declared modalities: of the "
+        "queries), and of the runs.",
     ),
 ]
 

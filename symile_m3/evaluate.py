@@ -73,7 +73,7 @@ def evaluate(
         missing_p: also hide each query modality with this probability and report by what is left; several
             probabilities give a curve.
         bootstrap: resamples for the 95% intervals: of the test images, each with all queries that it answers; of the
-            runs where there are several.
+            runs where there are several. Of the single classes, which have few images, it is of the queries.
         seed: of the bootstrap and of what is hidden.
         directions: also retrieve every modality from the other two, and from each of them alone.
         by_class: also report the accuracy of each class.

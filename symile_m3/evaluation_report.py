@@ -111,9 +111,9 @@ def trained_curve(measured: Sequence[Measured], how: Resampling) -> dict[str, li
         records: list[dict[str, Any]] = []
         first_SQ: NDArray[np.bool_] | None = None
         for p in sorted({run.config.mean_missing_p for run in measured if run.row == name}):
-            ranks_SQ = stacked(
-                [run.measures.ranks_Q for run in measured if run.row == name and run.config.mean_missing_p == p]
-            )
+            runs = [run for run in measured if run.row == name and run.config.mean_missing_p == p]
+            runs.sort(key=lambda run: run.config.seed)
+            ranks_SQ = stacked([run.measures.ranks_Q for run in runs])
             top1 = hits(ranks_SQ, 1)
             share = float(top1.mean())
             record = {"p": p, "top1": share, "ci95": runs_interval(top1, how), "runs": len(ranks_SQ)}

@@ -43,11 +43,6 @@ class Resampling:
         return replace(self, groups_Q=None)
 
 
-def mean_interval(values_Q: ArrayLike, how: Resampling) -> list[float]:
-    """95% percentile interval of the mean over queries of any figures, such as hits or reciprocal ranks."""
-    return _interval(resampled_means(np.asarray(values_Q, np.float64)[:, None], how)[:, 0])
-
-
 def runs_interval(values_SQ: ArrayLike, how: Resampling) -> list[float]:
     """95% percentile interval of the mean over runs and queries, both resampled.
 

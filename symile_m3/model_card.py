@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from symile_m3._version import __version__
 from symile_m3.languages import language_name
+from symile_m3.objectives import get_objective
 from symile_m3.recipe import LoopConfig, TrainConfig
 from symile_m3.wording import objective_title
 
@@ -205,6 +206,13 @@ def _figures(facts: CardFacts[TrainConfig]) -> str:
     return f"{intro}\n\n" + table(("", "value", "95% interval"), rows)
 
 
+def objective_words(name: str, config: LoopConfig) -> str:
+    """An objective, with the settings that it has a use for."""
+    about = get_objective(name)
+    negatives = f", negatives {config.negatives}" if about.takes_negatives else ""
+    return name + negatives + (f", soft targets from {config.soft_targets}" if about.wants_labels else "")
+
+
 def _training(facts: CardFacts[TrainConfig]) -> str:
     config, dataset = facts.config, facts.dataset
     specs = {"image": config.features.image, "audio": config.features.audio, "text": config.model.text}
@@ -212,7 +220,7 @@ def _training(facts: CardFacts[TrainConfig]) -> str:
     missing = ", ".join(f"{name} {p:g}" for name, p in config.missing.items() if p) or "none"
     standins = "; ".join(f"{name}: {what}" for name, what in facts.record["standins"].items())
     rows = [
-        ("objective", str(facts.record["objective"]) + f", negatives {config.negatives}"),
+        ("objective", objective_words(str(facts.record["objective"]), config)),
         *(
             (f"{name} tower", spec + (f", weights `{facts.weights[name]}`" if name in facts.weights else ""))
             for name, spec in specs.items()

@@ -21,6 +21,8 @@ SCHEDULES = ("one-cycle", "constant")
 SOFT_TARGETS = ("labels", "texts")
 ADDED: Mapping[str, Any] = {"soft_targets": "labels"}
 """Settings that recipes of older versions lack, and what those did."""
+ADDED_TO_DECLARED: Mapping[str, Any] = {**ADDED, "log_scale_offset": 0.0}
+"""The same, of recipes for declared modalities."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

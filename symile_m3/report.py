@@ -69,7 +69,7 @@ def make_report(
         out: the page, if its name ends in .html; else the directory of `report.html`. The plots lie beside the page.
         missing_p: probabilities with which query modalities are hidden, for the curve; none for no curve.
         gallery: how many queries the page shows.
-        bootstrap: resamples of the queries for the 95% intervals.
+        bootstrap: resamples for the 95% intervals: of the test images, each with its queries, and of the runs.
         seed: of the bootstrap, of what is hidden, and of the draw of the queries shown.
 
     Raises:

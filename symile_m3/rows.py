@@ -154,8 +154,12 @@ def settings_of(objective: str, config: LoopConfig) -> dict[str, Any]:
             found[f"{owner}.{item.name}" if item.name in found else item.name] = getattr(part, item.name)
     if objective in OBJECTIVES:
         about = get_objective(objective)
-        unused = {"negatives": about.takes_negatives, "symile_log_scale": about.products}
-        for name, used in unused.items():
+        used_by = {
+            "negatives": about.takes_negatives,
+            "symile_log_scale": about.products,
+            "soft_targets": about.wants_labels,
+        }
+        for name, used in used_by.items():
             if not used:
                 found.pop(name, None)
     return found

@@ -31,7 +31,7 @@ from symile_m3.features import FeatureConfig
 from symile_m3.model import ModelConfig
 from symile_m3.portable import BESIDE, MODEL
 from symile_m3.processes import Place
-from symile_m3.recipe import ADDED, LoopConfig, RunOptions, TrainConfig
+from symile_m3.recipe import ADDED, ADDED_TO_DECLARED, LoopConfig, RunOptions, TrainConfig
 from symile_m3.runlog import STEPS
 from symile_m3.shards import write_text
 from symile_m3.shards.urls import is_url, shown
@@ -138,7 +138,7 @@ def check_run(
         found = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(found, dict):
             raise ValueError("no table of settings")
-        found = {**ADDED, **found}
+        found = {**ADDED_TO_DECLARED, **found}  # only what is asked for is compared
     except ValueError as error:
         if saved:
             raise TrainingError(f"{path}: unreadable ({error}); train again with --overwrite") from error
@@ -184,7 +184,7 @@ def held(directory: Path) -> Iterator[None]:
 
 
 def _is_held(path: Path) -> bool:
-    with path.open("rb") as file:
+    with path.open("r+b") as file:  # on NFS an exclusive lock is for files that may be written
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

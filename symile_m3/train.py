@@ -187,6 +187,8 @@ def carry_out(
                         if place.first:
                             run.id = note_session(directory, data, key, place, options, step)
                         summaries[objective.name] = run.train(progress)
+                        models.clear()
+                        del run  # what finishes it opens the best weights again
                     place.by_first(partial(finish, objective, directory))
     return [summary for summary in summaries.values() if summary is not None]
 
@@ -212,7 +214,8 @@ def check_shares(config: TrainConfig, options: RunOptions, place: Place) -> None
         raise UsageError(f"--batch-size {config.batch_size}: give a multiple of the {place.world} processes")
     if config.features.audio == "conv:scratch" and (place.world > 1 or options.micro_batch):
         raise UsageError(
-            "audio=conv:scratch normalises over the batch: train it in one process, and without --micro-batch"
+            "audio=conv:scratch normalises over the batch, as long as its longest clip: train it in one process, and "
+            "without --micro-batch"
         )
 
 

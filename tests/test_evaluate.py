@@ -22,7 +22,7 @@ from symile_m3.errors import NotBuiltError, TrainingError, UsageError
 from symile_m3.evaluate import PATTERNS, evaluate
 from symile_m3.evaluation_report import Measured
 from symile_m3.features import Dataset, FeatureConfig, Features, load_features, open_dataset
-from symile_m3.intervals import Resampling, mean_interval
+from symile_m3.intervals import Resampling, runs_interval
 from symile_m3.missing_plot import draw_missing
 from symile_m3.model import Inputs, Model, ModelConfig
 from symile_m3.objectives import get_objective
@@ -144,7 +144,9 @@ def test_intervals_draw_images_with_their_queries(
         for run in measured:
             hits_Q = (run.measures.ranks_Q == 1).numpy()
             assert len(set(questions.image_of_Q.tolist())) < len(questions)
-            wanted[run.name] = mean_interval(hits_Q, Resampling(resamples=200, groups_Q=questions.image_of_Q.numpy()))
+            wanted[run.name] = runs_interval(
+                hits_Q[None], Resampling(resamples=200, groups_Q=questions.image_of_Q.numpy())
+            )
 
     evaluate(data, runs, bootstrap=200, observe=observe)
     assert {name: result["ci95"] for name, result in report["results"].items()} == wanted

@@ -71,6 +71,12 @@ def test_one_recipe_is_called_by_its_objective() -> None:
     assert differing(rows) == {}
 
 
+def test_soft_targets_part_only_what_is_told_them() -> None:
+    texts = replace(SMALL, soft_targets="texts")
+    assert keys(Known("symile", SMALL), Known("symile", replace(texts, seed=1))) == ["symile"]
+    assert keys(Known("soft", SMALL), Known("soft", texts)) == ["soft, soft_targets=labels", "soft, soft_targets=texts"]
+
+
 def test_recipes_are_named_by_what_differs_and_by_nothing_else() -> None:
     assert keys(*symiles(SMALL, OTHER)) == [N, FACES]
     assert keys(*symiles(SMALL, replace(SMALL, negatives="faces"))) == [

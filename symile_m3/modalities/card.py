@@ -7,7 +7,7 @@ from typing import Any
 
 from symile_m3._version import __version__
 from symile_m3.modalities.declaration import TOWERS, DeclaredConfig, ModalityConfig
-from symile_m3.model_card import CardFacts, card_header, table
+from symile_m3.model_card import CardFacts, card_header, objective_words, table
 from symile_m3.wording import objective_title
 
 
@@ -151,7 +151,7 @@ def _training(facts: CardFacts[DeclaredConfig]) -> str:
     config, dataset = facts.config, facts.dataset
     samples = ", ".join(f"{count:,} {split}" for split, count in dataset["samples"].items())
     rows = [
-        ("objective", f"{facts.record['objective']}, negatives {config.negatives}"),
+        ("objective", objective_words(str(facts.record["objective"]), config)),
         ("dimensions", f"{config.dim:,}"),
         ("steps, batch", f"{config.steps:,} of {config.batch_size:,} samples"),
         ("hidden in training, with which probability", _listed({k: f"{p:g}" for k, p in config.missing.items() if p})),

@@ -226,6 +226,8 @@ class DeclaredConfig(LoopConfig):
         LoopConfig.__post_init__(self)
         if self.dim < 1:
             raise UsageError(f"dim {self.dim}: at least 1")
+        if not -20 <= self.log_scale_offset <= 20:
+            raise UsageError(f"log_scale_offset {self.log_scale_offset}: from -20 to 20")
         if self.soft_targets == "texts" and all(modality.kind != "text" for modality in self.modalities):
             raise UsageError("soft_targets texts: no modality is a text; give labels")
 

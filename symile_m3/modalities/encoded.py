@@ -128,7 +128,9 @@ def stand_ins(
     return {**found, **{name: (total / counts).float() for name, total in totals.items()}}
 
 
-def origins(modalities: Sequence[str], config: DeclaredConfig, objective: Objective) -> dict[str, str]:
-    """Modality -> in words what `stand_ins` gives for it."""
+def origins(modalities: Sequence[str], config: DeclaredConfig, objective: Objective, samples: int) -> dict[str, str]:
+    """Modality -> in words what `stand_ins` gives for it, of so many training samples and at most `MEAN_OF`."""
     mean = mean_words(objective)
+    if samples > MEAN_OF:
+        mean += f" (over {MEAN_OF:,} of {samples:,} samples)"
     return {name: LEARNED if name in config.learned else mean for name in modalities}

@@ -125,31 +125,34 @@ def evaluate_declared(
                 }
             task.advance()
     how = Resampling(resamples=bootstrap, seed=seed)
+    seeds = {row.key: [run.config.seed for run in row.runs] for row in rows}
     return {
         "modalities": [asdict(modality) for modality in config.modalities],
         "data": {"fingerprint": fingerprint, "test": len(sources["test"]), "label": data.label},
         "missing_p": missing_p,
         "fill": kinds,
         "runs": {row.key: [str(run.directory) for run in row.runs] for row in rows},
-        "seeds": {row.key: [run.config.seed for run in row.runs] for row in rows},
+        "seeds": seeds,
         **({"recipes": recipes} if (recipes := differing(rows)) else {}),
         "questions": [
-            {**about[question], **_figures({name: of[question] for name, of in ranks.items()}, how)}
+            {**about[question], **_figures({name: of[question] for name, of in ranks.items()}, seeds, how)}
             for question in questions
         ],
     }
 
 
-def _figures(ranks: Mapping[str, Sequence[Tensor]], how: Resampling) -> dict[str, Any]:
-    """Accuracies of each row, and the differences of those with as many runs."""
+def _figures(
+    ranks: Mapping[str, Sequence[Tensor]], seeds: Mapping[str, Sequence[int]], how: Resampling
+) -> dict[str, Any]:
+    """Accuracies of each row, and the differences in the runs of the same seeds."""
     tables = {name: stacked(of) for name, of in ranks.items()}
-    found: dict[str, Any] = {"results": {name: accuracy(table, how) for name, table in tables.items()}}
-    found["differences"] = {
-        f"{one} - {other}": difference(tables[one], tables[other], how)
-        for one, other in pairs_of(list(tables))
-        if tables[one].shape == tables[other].shape
-    }
-    return found
+    differences: dict[str, Any] = {}
+    for one, other in pairs_of(list(tables)):
+        both = [seed for seed in seeds[one] if seed in seeds[other]]
+        if both and tables[one].shape[1] == tables[other].shape[1]:
+            first, second = (tables[name][[seeds[name].index(seed) for seed in both]] for name in (one, other))
+            differences[f"{one} - {other}"] = difference(first, second, how)
+    return {"results": {name: accuracy(table, how) for name, table in tables.items()}, "differences": differences}
 
 
 def _encoded(
@@ -181,7 +184,7 @@ def _encoded(
         return split, {}, objective.alone if fewer else "", scores
     names = [name for name in model.modalities if name in needed]
     fill = stand_ins(model, objective, sources["train"], run.config, data, names, MEAN_OF, on_bad_sample=on_bad_sample)
-    how = set(origins(names, run.config, objective).values())
+    how = set(origins(names, run.config, objective, len(sources["train"])).values())
     return split, fill, " or ".join(sorted(how, key=lambda one: one != LEARNED)), scores
 
 

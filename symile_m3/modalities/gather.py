@@ -45,7 +45,7 @@ def make_portable(
         Portable(
             objective=objective.name,
             standins={name: found[name] for name in names},
-            origins=origins(names, config, objective),
+            origins=origins(names, config, objective, len(train)),
             dataset={
                 "fingerprint": fingerprint_of(dict(sources), data),
                 "samples": {name: len(source) for name, source in sources.items()},

@@ -5,6 +5,7 @@ Suffixes: N items, Q queries, K best candidates, D dimensions.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ class DeclaredModel(Trained):
     - text: a string.
 
     Several come as a list, or as an array with another axis in front. None stands for an item that is missing. A tensor
-    of PyTorch's is taken for representations.
+    of PyTorch's is taken for representations. Give queries that have None among them as raw items: of CLIP a mean of
+    normalised representations stands for it, which among encoded ones cannot be told from the rest.
 
     Attributes:
         directory: its files.
@@ -97,6 +99,7 @@ class DeclaredModel(Trained):
 
     def _checked(self, given: dict[str, Given | None], retrieve: str) -> dict[str, Given | None]:
         """What is given, if it holds no candidate that is missing."""
+        given = {name: list(value) if isinstance(value, Iterator) else value for name, value in given.items()}
         candidates = given.get(retrieve)
         if isinstance(candidates, list | tuple) and any(item is None for item in candidates):
             raise UsageError(f"{retrieve}: a candidate is missing (None); leave it out")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from symile_m3.errors import TrainingError, UsageError
 from symile_m3.modalities.declaration import DataConfig, DeclaredConfig, ModalityConfig, filled
-from symile_m3.recipe import ADDED
+from symile_m3.recipe import ADDED_TO_DECLARED
 
 DATA = "data.json"
 """In the directory of a run: where its samples were, which is no part of its recipe."""
@@ -31,7 +31,7 @@ def read_declared(directory: Path) -> tuple[DeclaredConfig, str]:
     """
     path = directory / CONFIG
     try:
-        record = {**ADDED, "log_scale_offset": 0.0, **json.loads(path.read_text(encoding="utf-8"))}
+        record = {**ADDED_TO_DECLARED, **json.loads(path.read_text(encoding="utf-8"))}
         fingerprint = str(record.pop("fingerprint"))
         modalities = tuple(filled(ModalityConfig, one, str(path)) for one in record.pop("modalities"))
         known = {item.name for item in fields(DeclaredConfig)} - {"modalities"}

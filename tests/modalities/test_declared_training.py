@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +22,7 @@ from symile_m3.modalities.clinical import clinical
 from symile_m3.modalities.declaration import Declaration, DeclaredConfig, read_declaration
 from symile_m3.modalities.evaluation import evaluate_declared
 from symile_m3.modalities.questions import all_questions, parse_question
+from symile_m3.modalities.saved import read_declared
 from symile_m3.modalities.splits import open_splits
 from symile_m3.modalities.task import DeclaredTask
 from symile_m3.modalities.towers import new_model
@@ -173,6 +175,20 @@ def test_another_recipe_and_other_samples_are_refused(root: Path, runs: Path, tm
         evaluate_declared(tmp_path)
 
 
+def test_a_run_from_before_a_setting_was_there_is_of_the_recipe_with_what_was_done_then(
+    root: Path, runs: Path, tmp_path: Path
+) -> None:
+    before = shutil.copytree(runs, tmp_path / "runs")
+    for name in ("symile", "clip"):
+        path = before / name / "config.json"
+        record = json.loads(path.read_text())
+        del record["log_scale_offset"], record["soft_targets"]
+        path.write_text(json.dumps(record))
+    found = train_declared(read_declaration(root / "my.toml"), before)
+    assert [summary.steps for summary in found] == [20, 20]
+    assert read_declared(before / "clip") == read_declared(runs / "clip")
+
+
 def test_other_recipes_stand_side_by_side(root: Path, runs: Path, tmp_path: Path) -> None:
     declaration = read_declaration(root / "my.toml")
     *others, age = declaration.config.modalities
@@ -185,7 +201,11 @@ def test_other_recipes_stand_side_by_side(root: Path, runs: Path, tmp_path: Path
     assert {row: len(of) for row, of in report["runs"].items()} == {first: 1, second: 2, "clip": 1}
     (question,) = report["questions"]
     assert list(question["results"]) == list(report["recipes"]) == [first, second, "clip"]
-    assert list(question["differences"]) == [f"{first} - clip"]  # of as many runs
+    assert {pair: of["runs"] for pair, of in question["differences"].items()} == {  # in the one seed of both
+        f"{first} - {second}": 1,
+        f"{first} - clip": 1,
+        f"{second} - clip": 1,
+    }
     alone = evaluate_declared(runs, retrieve=["xray"], bootstrap=20)["questions"][0]["results"]
     assert [question["results"][row] for row in (first, "clip")] == [alone[name] for name in ("symile", "clip")]
     renamed = replace(declaration.config, modalities=(*others, replace(age, name="years")))
