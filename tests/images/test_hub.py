@@ -72,7 +72,7 @@ def client(url: str, home: Path, specs: Mapping[str, str]) -> dict[str, Any]:
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,  # only so that nothing hangs
     )
     assert done.returncode == 0, done.stderr
     return dict(zip(specs, map(json.loads, done.stdout.splitlines()), strict=True))
