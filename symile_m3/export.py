@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from symile_m3.errors import TrainingError, UsageError
-from symile_m3.exportdir import Exported, best_top1, check_finished, figures_for, write_folder
+from symile_m3.exportdir import Exported, best_top1, check_finished, figures_for, reading_figures, write_folder
 from symile_m3.modalities.export import export_declared
 from symile_m3.modalities.saved import is_declared_run
 from symile_m3.model import MODALITIES
@@ -155,15 +155,11 @@ def _figures_of(path: Path, record: Mapping[str, Any], config: TrainConfig, fing
         UsageError: they are unreadable, or not of this model.
     """
     objective = record["objective"]
-    try:
+    with reading_figures(path):
         report = json.loads(path.read_text(encoding="utf-8"))
         result: dict[str, Any] = report["results"][objective]
         of, seeds = report["dataset"]["fingerprint"], [run["seed"] for run in result["runs"]]
         float(result["top1"]), int(result["n"]), [float(bound) for bound in result["ci95"]]
-    except KeyError as error:
-        raise UsageError(f"--eval {path}: has no {error.args[0]!r}, as `symile-m3 eval --json` writes it") from error
-    except (OSError, ValueError, TypeError) as error:
-        raise UsageError(f"--eval {path}: cannot be read as what `symile-m3 eval --json` writes ({error})") from error
     if of != fingerprint:
         raise UsageError(f"--eval {path}: figures on another dataset than the run was trained on")
     if seeds != [config.seed]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,21 @@ def check_finished(run: Path) -> None:
 def best_top1(run: Path) -> float | None:
     """The best validation top-1 of a run; None where it is not finished."""
     return read_summary(run).best_top1 if (run / "summary.json").exists() else None
+
+
+@contextmanager
+def reading_figures(path: Path) -> Iterator[None]:
+    """Say of figures that cannot be read, or lack something, what `eval --json` writes.
+
+    Raises:
+        UsageError: that is so.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise UsageError(f"--eval {path}: has no {error.args[0]!r}, as `symile-m3 eval --json` writes it") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"--eval {path}: cannot be read as what `symile-m3 eval --json` writes ({error})") from error
 
 
 def figures_for(

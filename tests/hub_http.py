@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,7 +28,7 @@ def serving(handler: type[HubHandler], new_hub: Callable[[str], Any]) -> Iterato
         server.server_close()
 
 
-class HubHandler(BaseHTTPRequestHandler):
+class HubHandler(BaseHTTPRequestHandler, ABC):
     """A request; subclasses say in `answer` what comes back."""
 
     protocol_version = "HTTP/1.1"
@@ -46,6 +47,7 @@ class HubHandler(BaseHTTPRequestHandler):
 
     do_HEAD = do_POST = do_PUT = do_GET
 
+    @abstractmethod
     def answer(self, path: str, body: bytes) -> None:
         """Send a response.
 
@@ -53,7 +55,6 @@ class HubHandler(BaseHTTPRequestHandler):
             path: of the request, without its query.
             body: of the request.
         """
-        raise NotImplementedError
 
     def token(self) -> str:
         """Who asks; empty for nobody."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from symile_m3.errors import UsageError
-from symile_m3.exportdir import Exported, best_top1, check_finished, figures_for, write_folder
+from symile_m3.exportdir import Exported, best_top1, check_finished, figures_for, reading_figures, write_folder
 from symile_m3.modalities.card import declared_card
 from symile_m3.modalities.declaration import DeclaredConfig
 from symile_m3.modalities.saved import CONFIG, read_declared
@@ -77,7 +77,7 @@ def _figures_of(path: Path, objective: str, config: DeclaredConfig, fingerprint:
     Raises:
         UsageError: they are unreadable, or not of this model.
     """
-    try:
+    with reading_figures(path):
         report = json.loads(path.read_text(encoding="utf-8"))
         of, seeds, hidden = report["data"]["fingerprint"], report["seeds"][objective], float(report["missing_p"])
         questions = [
@@ -92,10 +92,6 @@ def _figures_of(path: Path, objective: str, config: DeclaredConfig, fingerprint:
             }
             for question in report["questions"]
         ]
-    except KeyError as error:
-        raise UsageError(f"--eval {path}: has no {error.args[0]!r}, as `symile-m3 eval --json` writes it") from error
-    except (OSError, ValueError, TypeError) as error:
-        raise UsageError(f"--eval {path}: cannot be read as what `symile-m3 eval --json` writes ({error})") from error
     if of != fingerprint:
         raise UsageError(f"--eval {path}: figures on other samples than the run was trained with")
     if seeds != [config.seed]:
