@@ -7,8 +7,8 @@ import time
 
 
 def wait_until_gone(group: int) -> None:
-    """Wait until all processes of the group have ended; ten seconds at most."""
-    deadline = time.monotonic() + 10
+    """Wait until all processes of the group have ended; a minute at most."""
+    deadline = time.monotonic() + 60
     while True:
         try:
             os.killpg(group, 0)

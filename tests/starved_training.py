@@ -38,7 +38,7 @@ def starved(data: Path, runs: Path) -> str:
         [sys.executable, __file__, str(data), str(runs)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         env={**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"},
     )
     assert done.returncode == 0, done.stderr

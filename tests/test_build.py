@@ -151,7 +151,7 @@ def killed(root: Path, workers: int, phase: str, count: int) -> None:
     """Run the build that kills itself, and wait until all of its processes are gone."""
     command = [sys.executable, str(HERE / "interrupted_build.py"), str(root), str(workers), phase, str(count)]
     process = subprocess.Popen(command, start_new_session=True)
-    assert process.wait(timeout=60) == -signal.SIGKILL
+    assert process.wait(timeout=240) == -signal.SIGKILL
     wait_until_gone(process.pid)
 
 

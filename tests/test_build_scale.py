@@ -101,7 +101,7 @@ def test_ranks_at_the_same_time_do_not_spoil_each_others_work(whole: Path, tmp_p
         subprocess.Popen([sys.executable, "-c", script, str(HERE), str(root), str(rank)], stderr=subprocess.PIPE)
         for rank in (0, 1)
     ]
-    errors = [job.communicate(timeout=60)[1].decode() for job in jobs]
+    errors = [job.communicate(timeout=240)[1].decode() for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0], errors
     assert content(root) == content(whole)
 
@@ -190,7 +190,7 @@ def test_a_given_cluster_is_used_and_left_running(whole: Path, tmp_path: Path, m
         done = subprocess.run([sys.executable, "-c", script, str(HERE), str(root)], capture_output=True, text=True)
         assert (done.returncode, done.stdout) == (0, "12\n"), done.stderr
         assert content(root) == content(whole)
-    head.communicate(b"\n", timeout=60)
+    head.communicate(b"\n", timeout=240)
 
 
 @pytest.mark.slow

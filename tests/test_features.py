@@ -178,9 +178,9 @@ def test_features_are_computed_once(data: Path, dataset: Dataset, features: Feat
     before = caches(data)
     assert {path.name for path in before} == {"images.npy", "clips.npz"}
     progress = Labels()
-    began = time.perf_counter()
+    began = time.process_time()
     again = load_features(open_dataset(data), CONFIG, progress)
-    assert time.perf_counter() - began < 1.0
+    assert time.process_time() - began < 1.0
     assert progress.begun == []
     assert caches(data) == before
     assert equal(features, again)

@@ -120,11 +120,11 @@ def test_energon_prepares_and_reads(tiny_dataset: Path, truth: dict[str, Any], t
     command = [sys.executable, "-W", "ignore", "-m", "megatron.energon.cli.main", "prepare", "--non-interactive"]
     command += ["--no-progress", "--num-workers", "1", *parts, "--sample-type", "CrudeWebdataset", str(root)]
     env = {**os.environ, "HOME": str(tmp_path)}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {path: path.read_bytes() for path in before} == before  # it adds `.nv-meta` and touches nothing of ours
     command = [sys.executable, "-W", "ignore", str(ENERGON), str(root), *SIZES]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     counts = dict.fromkeys(SIZES, 0)
     for line in done.stdout.splitlines():

@@ -47,7 +47,7 @@ def run(words: str, installed: Path, cwd: Path) -> subprocess.CompletedProcess[s
     command = [sys.executable, "-m", "symile_m3.cli", *words.split()]
     paths = os.pathsep.join([str(installed), str(Path(__file__).parents[1])])
     env = {**os.environ, "PYTHONPATH": paths}
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=240)
 
 
 def test_a_source_of_each_kind_is_found_and_opened_with_what_it_is_given(there: Path) -> None:

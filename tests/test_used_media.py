@@ -58,9 +58,9 @@ def test_the_plan_tells_what_a_look_at_every_sample_finds(tiny_dataset: Path, tr
 def test_ten_million_samples_are_not_looked_at(tiny_dataset: Path) -> None:
     """Two languages of 24 clips: all of them are met within the first thousand samples."""
     plan = large(load_plan(DatasetLayout(tiny_dataset).plan), train=10_000_000)
-    began = time.perf_counter()
+    began = time.process_time()
     images, clips = media_of_plan(plan)
-    assert time.perf_counter() - began < 1.0  # all rows take six seconds
+    assert time.process_time() - began < 1.0  # all rows take six seconds
     assert max(i for media in (images, clips) for _, i in media.first) < 2000
     assert len(clips.of_split("train")) == 48
 

@@ -79,7 +79,7 @@ def test_without_a_network(tmp_path: Path) -> None:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "HOME": str(tmp_path)}
     environment |= dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY", "HTTP_PROXY"), "http://127.0.0.1:9")
     run = subprocess.run(
-        [sys.executable, "-c", program, *specs], capture_output=True, text=True, env=environment, timeout=120
+        [sys.executable, "-c", program, *specs], capture_output=True, text=True, env=environment, timeout=240
     )
     for line, spec in zip(run.stdout.splitlines(), specs, strict=True):
         assert line.startswith(f"{spec}: its weights are not on this machine and cannot be downloaded ("), run.stderr

@@ -78,7 +78,7 @@ class ForkedCommands:
     def close(self) -> None:
         """End the process that forks."""
         self._ours.close()
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=240)
 
 
 @cache

@@ -29,7 +29,7 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 def console_script(
-    *words: str | Path, cwd: Path | None = None, timeout: float = 120, **env: str
+    *words: str | Path, cwd: Path | None = None, timeout: float = 240, **env: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the script, as installed beside this Python, to its end."""
     return subprocess.run(
@@ -52,7 +52,7 @@ def forked_commands(optimising: bool) -> ForkedCommands:
 
 
 def symile_m3(
-    *words: str | Path, cwd: Path | None = None, timeout: float = 120, **env: str
+    *words: str | Path, cwd: Path | None = None, timeout: float = 240, **env: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, in a process of its own that has nothing left to import.
 

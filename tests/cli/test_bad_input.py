@@ -93,7 +93,7 @@ def test_read_only_directory() -> None:
 def test_full_disk(tmp_path: Path) -> None:
     limited = f"ulimit -f 64; trap '' XFSZ; exec {SCRIPT} build {' '.join(TINY)} --data {tmp_path / 'm3'}"
     result = subprocess.run(
-        ["bash", "-c", limited], capture_output=True, text=True, env=environment(), timeout=120, check=False
+        ["bash", "-c", limited], capture_output=True, text=True, env=environment(), timeout=240, check=False
     )
     assert result.returncode == 1
     assert "cannot be written" in error_of(result)

@@ -156,11 +156,11 @@ def test_interrupted_training_goes_on(trained: tuple[Path, Path], tmp_path: Path
         env=environment(),
         start_new_session=True,
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not (runs / "symile" / "last.state").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=240)
     assert process.returncode == 130, stderr
     assert stderr.splitlines()[-1] == "interrupted; run the same command again to go on"
     assert "Traceback" not in stderr

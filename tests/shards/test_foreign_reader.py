@@ -274,7 +274,7 @@ def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
     )
     (tmp_path / "script.py").write_text(script)
     done = subprocess.run(
-        [sys.executable, tmp_path / "script.py", tmp_path], check=True, capture_output=True, text=True, timeout=60
+        [sys.executable, tmp_path / "script.py", tmp_path], check=True, capture_output=True, text=True, timeout=240
     )
     assert 'guard the entry of the script with if __name__ == "__main__"' in done.stdout
 

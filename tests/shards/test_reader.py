@@ -136,7 +136,7 @@ def test_a_forked_reader_reads_on_even_if_a_thread_held_its_lock(tmp_path: Path)
         "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)], check=True, capture_output=True, text=True, timeout=20
+        [sys.executable, "-c", script, str(tmp_path)], check=True, capture_output=True, text=True, timeout=240
     )
     assert int(done.stdout) == len(small_sample(4).members["txt"])
 

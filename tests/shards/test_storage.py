@@ -65,7 +65,7 @@ def test_a_local_storage_needs_no_fsspec(tmp_path: Path) -> None:
         "open_storage(f'file://{sys.argv[1]}').read_bytes('a')\n"
         "assert 'fsspec' not in sys.modules and 'aiohttp' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, timeout=20)
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, timeout=240)
 
 
 def test_paths_are_paths_and_urls_are_urls() -> None:
@@ -223,7 +223,7 @@ def test_where_nobody_answers_less_is_tried_than_where_somebody_is_busy(
         for read in (storage.read_bytes, storage.size):
             with pytest.raises(ShardError, match=r"m3/a: cannot be read: "):
                 read("a")
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20
     assert len(caplog.records) == 1
 
 
@@ -243,11 +243,11 @@ def test_the_time_that_failures_may_take_is_bounded(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         server.faults["a"].extend([Fault(status=503)] * 1000)
         storage = open_storage(
-            server.url, retry=RetryConfig(attempts=1000, first_wait_s=0.02, max_wait_s=0.02, give_up_s=0.2)
+            server.url, retry=RetryConfig(attempts=1000, first_wait_s=0.02, max_wait_s=0.02, give_up_s=1.0)
         )
         with pytest.raises(ShardError, match="HTTP 503"):
             storage.read_bytes("a")
-        assert 5 < len(server.gets("a")) < 25
+        assert 5 < len(server.gets("a")) < 125
 
 
 def test_waits_grow_up_to_their_limit_and_differ() -> None:
@@ -306,7 +306,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
         check=True,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=240,
     )
     assert done.stdout.count("cannot be written: File too large") == 2
     assert names(tmp_path / "data") == ["a"]

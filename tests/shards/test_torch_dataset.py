@@ -194,7 +194,7 @@ def test_ranks_come_from_torch_distributed_and_workers_may_be_spawned(tmp_path: 
         [sys.executable, str(script), str(root), str(tmp_path)],
         stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
+        timeout=240,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr

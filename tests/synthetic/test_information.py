@@ -85,9 +85,9 @@ def test_information_at_the_ends() -> None:
 
 
 def test_information_of_any_number_of_bits_takes_milliseconds() -> None:
-    start = time.perf_counter()
+    began = time.process_time()
     found = [Information.of(XorProcess(p=step / 10, dim=dim)) for dim in (5, 64, 5000) for step in range(11)]
-    assert time.perf_counter() - start < 0.1
+    assert time.process_time() - began < 0.1
     assert all(math.isfinite(one.total_correlation) and one.first_last >= 0 for one in found)
     assert found[-1].total_correlation == pytest.approx(5000 * math.log(2))
 

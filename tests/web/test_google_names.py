@@ -12,7 +12,7 @@ from symile_m3.errors import LexiconError, ServiceError, SourceError, UsageError
 from symile_m3.lexicon.google import GoogleNames, Refused, checked_name, open_google, plain_name, refusal
 from symile_m3.web import Answers, Manners, Service
 
-QUICK = Manners(rate=500, timeout_s=0.5, patience_s=3, first_pause_s=0.01)
+QUICK = Manners(rate=500, timeout_s=3, patience_s=60, first_pause_s=0.01)
 
 
 def google_names(directory: Path) -> GoogleNames:

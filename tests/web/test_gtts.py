@@ -20,7 +20,7 @@ from symile_m3.speech import open_clip_pool
 from symile_m3.speech.gtts import GttsPool, least_duration_s
 from symile_m3.web import Answers, Manners, Service
 
-QUICK = Manners(rate=500, timeout_s=0.5, patience_s=3, first_pause_s=0.01)
+QUICK = Manners(rate=500, timeout_s=60, patience_s=60, first_pause_s=0.01)
 LANGUAGES = [*SETS[10], "fr", "he", "de", "sw"]
 
 
