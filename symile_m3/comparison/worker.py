@@ -83,31 +83,41 @@ def work(job: Job, threads: int, connection: Connection) -> None:
         connection: takes steps and lines, and at the end the summary, or why there is none: "failed" where that is
             the run's own doing, "starved" where the machine lacked something.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets Ctrl-C and ends its workers
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
     try:
+        signal.signal(signal.SIGTERM, _interrupt)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets Ctrl-C and ends its workers
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        torch.set_num_threads(threads)
         try:
-            with _locked(job.directory):
-                if job.finished:  # by the process that had the lock
-                    summary = read_summary(job.run)
-                else:
-                    [summary] = _train(job, _Telling(connection))
-                tidy(job)
-            connection.send(("done", summary))
-        except Exception as error:
-            if wanting := _wanting(error, job):
-                connection.send(("starved", wanting))
-            elif isinstance(error, SymileM3Error):
-                connection.send(("failed", str(error)))
-            else:
-                trace = job.directory / "error.txt"
-                write_text(trace, traceback.format_exc())
-                connection.send(("failed", f"{type(error).__name__}: {error}; {trace} has the traceback"))
-    except (KeyboardInterrupt, BrokenPipeError):
+            connection.send(_outcome(job, connection))
+        except BrokenPipeError:  # the parent has ended
+            os._exit(1)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    except KeyboardInterrupt:
         os._exit(1)
+
+
+def _outcome(job: Job, connection: Connection) -> tuple[str, RunSummary | str]:
+    """What is said of a job at its end, once that is reached."""
+    try:
+        with _locked(job.directory):
+            if job.finished:  # by the process that had the lock
+                summary = read_summary(job.run)
+            else:
+                [summary] = _train(job, _Telling(connection))
+            tidy(job)
+        return "done", summary
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if wanting := _wanting(error, job):
+            return "starved", wanting
+        if isinstance(error, SymileM3Error):
+            return "failed", str(error)
+        trace = job.directory / "error.txt"
+        write_text(trace, traceback.format_exc())
+        return "failed", f"{type(error).__name__}: {error}; {trace} has the traceback"
 
 
 def _train(job: Job, progress: Progress) -> list[RunSummary]:
@@ -151,6 +161,7 @@ def tidy(job: Job) -> None:
 
 
 def _interrupt(number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough, and a second would escape what handles the first
     raise KeyboardInterrupt
 
 
