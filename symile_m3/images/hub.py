@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from symile_m3.errors import SourceError
+from symile_m3.images.hubstream import collected_between_requests
 from symile_m3.images.huggingface import HUB, HubSpec, Opened, local_licence
 
 _FILES = {".parquet": "parquet", ".tar": "webdataset", ".arrow": "arrow"}
 _ACCESS = "with an account that may read it, `hf auth login` or HF_TOKEN=..."
 
 
+@collected_between_requests()
 def open_dataset(where: HubSpec, spec: str) -> Opened:
     """Open a data set as far as its files and features.
 

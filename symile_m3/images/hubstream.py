@@ -9,6 +9,8 @@ Images that are files of their own on this machine are not copied.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import hashlib
 import json
 import time
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 _SAVE_S = 30.0
 _FOLDER_ROWS = 10_000
+_COLLECT_ROWS = 1_000
 
 
 class _State:
@@ -64,6 +67,23 @@ class _State:
         return per_class is not None and len(self.counts) == classes > 0 and min(self.counts.values()) >= per_class
 
 
+@contextlib.contextmanager
+def collected_between_requests() -> Iterator[None]:
+    """Let the garbage collector run at the end of the block, and in it where it is called, not in midst of a request.
+
+    Files of the Hub that were streamed are often closed by it, which takes a lock of httpcore. Where it comes upon one
+    while the same thread has that lock, for a request, the thread waits for ever (encode/httpcore#1108).
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.collect()
+        if was_enabled:
+            gc.enable()
+
+
 def cache_of(opened: Opened, per_class: int | None) -> Path:
     """Where the images of a data set are kept. Local files that were altered make it another place."""
     digest = hashlib.sha256(f"{opened.split}\x1f{opened.image}\x1f{opened.label}\x1f{per_class}".encode())
@@ -91,33 +111,40 @@ def pass_through(
         SourceError: the data set cannot be read.
         ShardError: the cache cannot be written.
     """
-    import datasets
-
     state = _State(directory, opened.names)
     if not state.done:
-        try:
-            stream = opened.builder.as_streaming_dataset(opened.split)
-            stream = stream.cast_column(opened.image, datasets.Image(decode=False))
-            if state.stream is not None:
-                stream.load_state_dict(state.stream)
-        except Exception as error:  # of any library that reads some format
-            raise _unreadable(spec, state, error) from error
-        began = state.rows
-        try:
-            for row in _rows(stream, spec, state):
-                _take(row, opened, per_class, state, directory)
-                state.rows += 1
-                state.stream = stream.state_dict()  # of a row that is wholly dealt with
-                if time.monotonic() - state.saved_s > _SAVE_S:
-                    state.save()
-                if state.full(per_class, len(opened.names)):
-                    break
-            state.done = True
-        finally:
-            if state.rows > began:
-                state.save()
+        with collected_between_requests():
+            _pass(opened, per_class, state, directory, spec)
     rows, labels, paths = zip(*state.taken, strict=True) if state.taken else ((), (), ())
     return tuple(state.names), np.array(labels, np.int64), np.array(rows, np.int64), tuple(paths)
+
+
+def _pass(opened: Opened, per_class: int | None, state: _State, directory: Path, spec: str) -> None:
+    import datasets
+
+    try:
+        stream = opened.builder.as_streaming_dataset(opened.split)
+        stream = stream.cast_column(opened.image, datasets.Image(decode=False))
+        if state.stream is not None:
+            stream.load_state_dict(state.stream)
+    except Exception as error:  # of any library that reads some format
+        raise _unreadable(spec, state, error) from error
+    began = state.rows
+    try:
+        for row in _rows(stream, spec, state):
+            _take(row, opened, per_class, state, directory)
+            state.rows += 1
+            state.stream = stream.state_dict()  # of a row that is wholly dealt with
+            if time.monotonic() - state.saved_s > _SAVE_S:
+                state.save()
+            if state.rows % _COLLECT_ROWS == 0:
+                gc.collect()
+            if state.full(per_class, len(opened.names)):
+                break
+        state.done = True
+    finally:
+        if state.rows > began:
+            state.save()
 
 
 def _rows(stream: Any, spec: str, state: _State) -> Iterator[dict[str, Any]]:

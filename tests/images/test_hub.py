@@ -132,6 +132,11 @@ def test_other_formats_are_passed_through(session: Session) -> None:
     assert tars["licence"] == "as its page says: https://huggingface.co/datasets/me/tars"
 
 
+def test_no_stream_is_left_open(session: Session) -> None:
+    """Closed by the garbage collector in the midst of another request, it would stop the process for ever."""
+    assert {name: line["streams"] for name, line in session.first.items()} == dict.fromkeys(FIRST, 0)
+
+
 def test_few_images_of_each_class_do_not_take_every_file(session: Session) -> None:
     for name, count in (("three", 3), ("six", 6)):
         assert session.first[name]["classes"] == {"cat": count, "dog": count}
