@@ -34,12 +34,18 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or later is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 
+# pip compiles one module after the other, which takes a minute for PyTorch; `compileall` takes every core. What it
+# cannot compile, such as templates in packages, is not imported either.
+COMPILE = $(BIN)/python -m compileall -q -q -j 0 $(VENV)/lib || true
+
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing into $(VENV); the first time takes some minutes."
-	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -e .
+	$(COMPILE)
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing into $(VENV); the first time takes some minutes."
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev]"
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -e ".[dev]"
+	$(COMPILE)
 	touch $(VENV)/.installed $@
