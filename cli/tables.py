@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from symile_m3.wording import PATTERNS as PATTERNS
-from symile_m3.wording import ceilings_of, setting
+from symile_m3.wording import ceilings_of, setting, shown_differences
 from symile_m3.wording import listed as listed
 from symile_m3.wording import objective_title as objective_title
 from symile_m3.wording import share as share
@@ -95,7 +95,8 @@ def accuracy_table(report: Mapping[str, Any]) -> Table:
             *([share(result.get("mrr"))] if with_mrr else []),
             f"{runs} runs" if runs > 1 else "",
         )
-    for pair, found in report.get("differences", {}).items():
+    shown, others = shown_differences(report)
+    for pair, found in shown.items():
         titles = [row_title(name) for name in pair.split(" - ")]
         label = ("\n- " if ", " in pair else " - ").join(titles)
         low, high = found["ci95"]
@@ -106,6 +107,8 @@ def accuracy_table(report: Mapping[str, Any]) -> Table:
             *[""] * (1 + with_mrr),
             Text("on the same queries", style="dim"),
         )
+    if others:
+        table.add_row(f"{others} others", *[""] * (3 + with_mrr), Text("with --json", style="dim"))
     table.add_section()
     for key, label, how in (
         ("text_only", "text alone", f"exact, 1/{dataset['words']}"),

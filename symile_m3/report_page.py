@@ -17,7 +17,17 @@ from symile_m3.plots import as_svg, plot_colours
 from symile_m3.report_cards import gallery_section
 from symile_m3.report_plots import Plot
 from symile_m3.shown import label_language
-from symile_m3.wording import PATTERNS, ceilings_of, listed, objective_of, objective_title, setting, share, span
+from symile_m3.wording import (
+    PATTERNS,
+    ceilings_of,
+    listed,
+    objective_of,
+    objective_title,
+    setting,
+    share,
+    shown_differences,
+    span,
+)
 
 _HEAT = 21  # steps of 5%
 _HEADED = 3  # names of rows that a heading holds
@@ -111,7 +121,8 @@ def _results(figures: Mapping[str, Any]) -> str:
         rows.append([*row, share(result["mrr"])])
     groups = [Rows(rows=rows, kind="name")]
     differences = []
-    for pair, found in figures.get("differences", {}).items():
+    shown, others = shown_differences(figures)
+    for pair, found in shown.items():
         low, high = found["ci95"]
         label = " − ".join(objective_title(name) for name in pair.split(" - "))
         differences.append([label, f"{found['top1']:+.3f}", f"{low:+.3f} to {high:+.3f}", "", ""])
@@ -137,6 +148,8 @@ def _results(figures: Mapping[str, Any]) -> str:
     ]
     if differences:
         notes.append("Differences are on the same queries.")
+    if others:
+        notes.append(f"Those of other rows than the first, {others}, are written with --json.")
     if "trained_missing_curve" in figures:
         notes.append("Of the runs below, these are the results of those with the least missing in training.")
     notes += _bound(figures)

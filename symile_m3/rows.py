@@ -17,11 +17,10 @@ from symile_m3.errors import TrainingError
 from symile_m3.objectives import OBJECTIVES, get_objective
 from symile_m3.progress import Progress
 from symile_m3.recipe import LoopConfig
-from symile_m3.wording import MORE, objective_of
+from symile_m3.wording import MORE, PAIRED, objective_of
 
 _POOLED = ("seed", "missing_p")
 _NAMED = 3  # settings that a name holds, where these tell the recipes apart
-_PAIRED = 3  # rows that are all held against each other
 _FIRST = ("image", "audio", "text", "negatives", "dim", "steps", "batch_size", "lr")
 """The settings that are named before others."""
 _LONG, _LONGEST = 24, 32  # characters of a value: where folders are left out, where it is cut
@@ -170,7 +169,7 @@ def pairs_of(keys: Sequence[str]) -> list[tuple[str, str]]:
 
     Where there are more than three, and several recipes of an objective among them, each against the first only.
     """
-    first_only = len(keys) > _PAIRED and any(key != objective_of(key) for key in keys)
+    first_only = len(keys) > PAIRED and any(key != objective_of(key) for key in keys)
     return [(keys[0], other) for other in keys[1:]] if first_only else list(combinations(keys, 2))
 
 

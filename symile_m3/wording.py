@@ -7,6 +7,8 @@ from typing import Any
 
 MORE = "more"
 """Behind the number of settings that a name leaves out."""
+PAIRED = 3
+"""Rows that are all held against each other; of more, each against the first."""
 TITLES = {
     "symile": "Symile",
     "clip": "CLIP",
@@ -59,6 +61,16 @@ def ceilings_of(figures: Mapping[str, Any], key: str) -> list[tuple[str, float]]
         for found in figures["ceilings"]
         if found[key] is not None
     ]
+
+
+def shown_differences(figures: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """The differences of rows that a table shows, and how many it does not: of many rows those with the first alone."""
+    found = dict(figures.get("differences", {}))
+    if len(figures["results"]) <= PAIRED:
+        return found, 0
+    first = next(iter(figures["results"]))
+    shown = {pair: of for pair, of in found.items() if first in pair.split(" - ")}
+    return shown, len(found) - len(shown)
 
 
 def share(value: float | None) -> str:

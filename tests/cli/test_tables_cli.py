@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -102,6 +103,22 @@ def test_differences_ranks_and_runs_stand_in_the_first_table() -> None:
     assert "Symile 0.700 0.680 to 0.720 0.900 0.750 2 runs" in text
     assert "Symile - CLIP +0.250 +0.200 to +0.300 on the same queries" in text
     assert "all queries 0.300 0.200 0.377" in text
+
+
+def test_of_many_rows_the_differences_from_the_first_are_shown() -> None:
+    names = ("symile", "clip", "gram", "soft")
+    results = dict.fromkeys(names, REPORT["results"]["clip"])
+    difference = {"top1": 0.25, "ci95": [0.2, 0.3], "n": 2000, "runs": 1}
+    report = {**REPORT, "results": results}
+    report["differences"] = {f"{one} - {other}": difference for one, other in combinations(names, 2)}
+    text = lines(evaluation_tables(report))
+    assert sum("on the same queries" in line for line in text) == 3
+    assert "3 others with --json" in text
+    report["results"] = {name: results[name] for name in names[:3]}
+    report["differences"] = {f"{one} - {other}": difference for one, other in combinations(names[:3], 2)}
+    text = lines(evaluation_tables(report))
+    assert sum("on the same queries" in line for line in text) == 3
+    assert not any("others" in line for line in text)
 
 
 def test_more_tables_are_shown_where_there_are_figures() -> None:
