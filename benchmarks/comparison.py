@@ -70,7 +70,7 @@ def commands(words: argparse.Namespace) -> dict[str, list[str]]:
         "dim": over("dim", [128, 512, 1024, 2048]),
         "classes": over("classes", [50, 100, 250, 500]),
         "languages": over("langs", [2, 5, 10]),
-        "samples": over("train", [2500, 5000, 10000, 20000]),
+        "samples": over("train", [2500, 5000, 10000, 20000, 40000]),
         "missing": over("missing_p", [0, 0.25, 0.5, 0.65]),
     }
 
