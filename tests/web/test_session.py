@@ -143,8 +143,10 @@ def test_nobody_is_there(tmp_path: Path, google: GoogleServer, monkeypatch: pyte
 def test_the_rate_holds_at_the_server(google: GoogleServer, tmp_path: Path) -> None:
     google.fault = lambda number, question: "500" if number % 5 == 0 else ""
     one = service(tmp_path, Manners(rate=40, first_pause_s=0.001))
+    began = time.monotonic()
     for i in range(48):
         say(one, f"text {i}")
+    assert google.asked[-1].at - began >= 58 / 40 - 0.01
     assert google.most_in_a_second() <= 48  # one that arrives late is nearer to those after it
     assert len(google.asked) == 59  # of which 11 failed
 
