@@ -6,12 +6,16 @@ Without `torchrun` a run has one process, on a GPU where there is one.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -24,6 +28,7 @@ T = TypeVar("T")
 
 PRECISIONS: dict[str, Literal["32-true", "bf16-mixed"]] = {"32": "32-true", "bf16": "bf16-mixed"}
 _PATIENCE = timedelta(hours=12)  # what processes wait for each other: one makes the features of all
+_FAREWELL_S = 10  # what a process that ends waits for its collectives, which one that has failed may never join
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +141,8 @@ def open_place(precision: str = "32") -> Place:
             precision=PRECISIONS[precision],
         )
     fabric.launch()
+    if fabric.world_size > 1 and fabric.device.type == "cpu":
+        _leave_at_exit()
     return Place(
         fabric=fabric,
         rank=fabric.global_rank,
@@ -143,6 +150,32 @@ def open_place(precision: str = "32") -> Place:
         device=fabric.device,
         group=dist.group.WORLD if fabric.world_size > 1 else None,
     )
+
+
+@cache
+def _leave_at_exit() -> None:
+    """Leave the process group before the interpreter ends, as Fabric does where the group is one of GPUs.
+
+    A thread of gloo that lets go of its last tensor while the interpreter ends would abort the process, "terminate
+    called without an active exception" (github.com/pytorch/pytorch/issues/190489); leaving waits for these threads.
+    """
+    ending = threading.Event()
+
+    def leave() -> None:
+        ending.wait()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        gc.collect()  # the group ends with what refers to it
+
+    # Begun here: while the interpreter ends, Python 3.12 starts no more threads.
+    leaving = threading.Thread(target=leave, name="leave-process-group", daemon=True)
+    leaving.start()
+
+    def wait_for_it() -> None:
+        ending.set()
+        leaving.join(_FAREWELL_S)
+
+    atexit.register(wait_for_it)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
