@@ -119,7 +119,6 @@ def test_half_precision_is_as_near_as_it_can_be(dataset: Dataset, config: Featur
 
 
 def test_processes_make_the_same_features(dataset: Dataset, config: FeatureConfig, small_parts: None) -> None:
-    config = replace(config, image=FeatureConfig().image)  # each process imports what CLIP needs for seconds
     one, _ = make_features(dataset, config, NoProgress(), workers=1)
     folders = feature_folders(dataset, config)
     shutil.rmtree(folders["images"])

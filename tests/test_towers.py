@@ -260,6 +260,17 @@ def test_views_are_the_image_and_augmented_ones() -> None:
     assert not torch.equal(others[1], views[1])
 
 
+def test_views_do_not_depend_on_the_number_of_threads() -> None:
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3, 8):
+            torch.set_num_threads(threads)
+            found.append(pixel_views(picture(), 8, 0, "an image"))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(views, found[0]) for views in found)
+
+
 def test_the_clean_view_is_the_image_resized() -> None:
     image = np.zeros((100, 50, 3), dtype=np.uint8)
     image[:50] = 255

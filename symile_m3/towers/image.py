@@ -125,7 +125,7 @@ def view_of(pixels_3HW: Tensor, *key: object) -> Tensor:
     brightness, contrast, saturation = rng.uniform(0.75, 1.25, size=3)
     grey = pixels.mean(dim=0, keepdim=True)
     pixels = grey + (pixels - grey) * saturation
-    mean = pixels.mean()
+    mean = pixels.mean(dim=(1, 2)).mean()  # taken whole, it would be summed in as many parts as there are threads
     view: Tensor = ((mean + (pixels - mean) * contrast + 1) * brightness - 1).clamp(-1, 1)
     return view
 
