@@ -25,6 +25,12 @@ def open_progress() -> Progress:
     return BarProgress(console) if console.is_terminal else LineProgress()
 
 
+def _to_stderr(line: str) -> None:
+    """With its end at once: `print` writes that apart, and Ctrl-C between the two would glue the next line to it."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
 class LineProgress:
     """About one line every ten seconds, and one at the end of a task.
 
@@ -34,7 +40,7 @@ class LineProgress:
     """
 
     def __init__(self, write: Callable[[str], None] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._write = write or (lambda line: print(line, file=sys.stderr, flush=True))
+        self._write = write or _to_stderr
         self._clock = clock
 
     def task(self, label: str, total: int, unit: str, done: int = 0) -> AbstractContextManager[Task]:

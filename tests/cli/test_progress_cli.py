@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import sys
 
+import pytest
 from rich.console import Console
 
 from symile_m3.cli.progress import BarProgress, LineProgress
@@ -51,6 +53,19 @@ def test_a_task_without_work() -> None:
     with LineProgress(lines.append, Clock()).task("Nothing", 0, "steps"):
         pass
     assert lines == ["Nothing: 0/0 steps, in 0.0 s"]
+
+
+def test_a_line_is_written_with_its_end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+
+    class Recorder(io.StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+    monkeypatch.setattr(sys, "stderr", Recorder())
+    LineProgress().say("one")
+    assert written == ["one\n"]
 
 
 def test_bars_nest_and_keep_their_text_as_it_is() -> None:
