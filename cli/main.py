@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import traceback
 from types import FrameType
 
@@ -29,8 +30,25 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _on_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """Python drops what is raised where nothing can be, as in the callback of a weak reference, of which importing
+    has many; a signal that came then is sent again when that is over."""
+    if _caught and isinstance(unraisable.exc_value, KeyboardInterrupt):
+        again = threading.Timer(0.01, _send_again)
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def _send_again() -> None:
+    if signal.getsignal(_caught[0]) is _on_signal:
+        os.kill(os.getpid(), _caught[0])
+
+
 def run() -> None:
     """Run the command line of this process and exit; the console script."""
+    sys.unraisablehook = _on_unraisable
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, _on_signal)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 
 import pytest
 
@@ -47,3 +49,32 @@ def test_one_line(error: Exception, status: int, says: str, monkeypatch: pytest.
     assert got == status
     assert says in line
     assert "\n" not in line
+
+
+DROPPED = """
+import os
+import signal
+import time
+import weakref
+
+from symile_m3.cli import main
+
+class Lock:
+    pass
+
+def work():
+    lock = Lock()
+    reference = weakref.ref(lock, lambda _: os.kill(os.getpid(), signal.SIGINT))
+    del lock
+    time.sleep(120)
+    return 0
+
+main._status = work
+main.run()
+"""
+
+
+def test_ctrl_c_where_nothing_can_be_raised_is_not_lost() -> None:
+    done = subprocess.run([sys.executable, "-c", DROPPED], stderr=subprocess.PIPE, text=True, timeout=240)
+    assert done.returncode == 130
+    assert done.stderr == "interrupted; run the same command again to go on\n"

@@ -65,7 +65,10 @@ def test_a_build_tells_what_was_refused_and_takes_corrections(google: GoogleServ
 
 
 @pytest.mark.parametrize("words", [[*TRANSLATE, "names.tsv", "--with", "google:x"], [*BUILD, "--names", "google:x"]])
-def test_google_takes_nothing_after_its_name(words: list[str], google: GoogleServer, tmp_path: Path) -> None:
+def test_google_takes_nothing_after_its_name(
+    words: list[str], google: GoogleServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where they were called there may be a dataset already
     done = run(google, tmp_path, *words)
     assert done.returncode == 2
     assert "google takes nothing after its name" in done.stderr
